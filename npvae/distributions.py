@@ -1,0 +1,79 @@
+"""Bernoulli and diagonal Gaussian: densities and the KL divergence, each beside its derivative.
+
+Pure functions of (..., D) arrays; densities sum over the last axis. They hold for float32, float64 and complex128
+alike, so that the code that trains is the code that the complex step checks.
+"""
+
+import math
+
+import numpy as np
+
+from npvae.layers import sigmoid, softplus
+
+LOG_2_PI = math.log(2 * math.pi)
+
+
+def bernoulli_log_density(x, logits):
+    """log p(x) = Σ x log y + (1 − x) log(1 − y) with y = sigmoid(logits), computed from the logits (App. C.1, eq. 11).
+
+    Parameters
+    ----------
+    x : (..., D) array in [0, 1]
+        Pixels; a grey value counts as the mean of many binary draws.
+    logits : (..., D) array
+
+    Returns
+    -------
+    (...,) array, nats
+    """
+    # x log y + (1 − x) log(1 − y) = x a − log(1 + eᵃ), because log y = a − softplus(a) and log(1 − y) = −softplus(a)
+    terms = x * logits
+    terms -= softplus(logits)
+    return terms.sum(axis=-1)
+
+
+def bernoulli_log_density_gradient(x, logits):
+    """d log p(x) / d logits = x − y, (..., D)."""
+    d_logits = sigmoid(logits)
+    return np.subtract(x, d_logits, out=d_logits)
+
+
+def gaussian_log_density(z, mu, logvar):
+    """log N(z; mu, diag(exp(logvar))), nats (App. C.2, eq. 12).
+
+    Parameters
+    ----------
+    z, mu, logvar : (..., J) arrays
+
+    Returns
+    -------
+    (...,) array, nats
+    """
+    return -(LOG_2_PI + logvar + (z - mu) ** 2 * np.exp(-logvar)).sum(axis=-1) / 2
+
+
+def gaussian_log_density_gradient(z, mu, logvar):
+    """(d_z, d_mu, d_logvar) of `gaussian_log_density`, each (..., J)."""
+    precision = np.exp(-logvar)
+    d_mu = (z - mu) * precision
+    d_logvar = ((z - mu) ** 2 * precision - 1) / 2
+    return -d_mu, d_mu, d_logvar
+
+
+def gaussian_kl(mu, logvar):
+    """KL(N(mu, σ²) ‖ N(0, I)) = −½ Σ (1 + log σ² − mu² − σ²) with σ² = exp(logvar) (Appendix B).
+
+    Parameters
+    ----------
+    mu, logvar : (..., J) arrays
+
+    Returns
+    -------
+    (...,) array, nats, never negative
+    """
+    return -(1 + logvar - mu**2 - np.exp(logvar)).sum(axis=-1) / 2
+
+
+def gaussian_kl_gradient(mu, logvar):
+    """(d_mu, d_logvar) of `gaussian_kl`: mu and (σ² − 1) / 2, each (..., J)."""
+    return mu, (np.exp(logvar) - 1) / 2

@@ -1,0 +1,248 @@
+"""Check a hand-written gradient, element by element, against two numerical derivatives of the loss.
+
+    complex step          f'(θ) ≈ Im f(θ + ih) / h            no difference is taken, so h = 1e-30 loses no digit
+    central differences   f'(θ) ≈ (f(θ + h) − f(θ − h)) / 2h  error h²/6 f''' from the formula, ε f / h from rounding
+
+The first (Squire & Trapp 1998) is exact to rounding but needs a loss that holds for complex numbers; the second works
+for any loss. `python -m npvae.gradcheck` checks a small VAE. For a gradient of your own, give `complex_step_gradient`
+or `central_difference_gradient` a function that computes your loss from an array of parameters, and compare.
+"""
+
+import argparse
+import math
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+
+from npvae.config import OneLineParser
+from npvae.layers import ACTIVATIONS, ReLU
+from npvae.vae import VAE
+
+COMPLEX_STEP = 1e-30
+COMPLEX_TOLERANCE = 1e-12
+CENTRAL_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Check:
+    """The verdict on one array; errors are relative to the largest entry of the array.
+
+    `worst` is the index of the element that is furthest off; `analytic`, `complex_step` and `central` are its three
+    derivatives. `skipped` counts elements whose step crosses a kink of the loss, where a difference is no derivative.
+    """
+
+    name: str
+    shape: tuple
+    worst: tuple
+    analytic: float
+    complex_step: float
+    central: float
+    complex_error: float
+    central_error: float
+    skipped: int
+    passed: bool
+
+
+def complex_step_gradient(loss, theta, step=COMPLEX_STEP):
+    """Derivative of `loss` with respect to each element of `theta`, by complex step.
+
+    Parameters
+    ----------
+    loss : callable of no arguments
+        Returns a complex number, computed from the current content of `theta`.
+    theta : (P,) complex array
+        Changed element by element while this runs, and restored.
+    step : float
+
+    Returns
+    -------
+    (P,) array of the real dtype of `theta`
+    """
+    gradient = np.empty(theta.size, theta.real.dtype)
+    for i, value in enumerate(theta.copy()):
+        theta[i] = value + 1j * step
+        gradient[i] = loss().imag / step
+        theta[i] = value
+    return gradient
+
+
+def central_difference_gradient(loss, theta, step=None, kinks=lambda: ()):
+    """Derivative of `loss` with respect to each element of `theta`, by central differences.
+
+    Parameters
+    ----------
+    loss : callable of no arguments
+        Returns a number, computed from the current content of `theta`.
+    theta : (P,) real array
+        Changed element by element while this runs, and restored.
+    step : float, optional
+        By default the cube root of the machine epsilon, where the error of the formula and that of rounding balance.
+    kinks : callable of no arguments, optional
+        Returns a list of boolean arrays that say on which side of each kink the last `loss()` was: the masks of ReLUs.
+
+    Returns
+    -------
+    (P,) array of the dtype of `theta`; NaN where the step crosses a kink
+    """
+    step = np.finfo(theta.dtype).eps ** (1 / 3) if step is None else step
+    loss()
+    sides = [side.copy() for side in kinks()]
+    gradient = np.empty_like(theta)
+    for i, value in enumerate(theta.copy()):
+        difference, crossed = 0.0, False
+        for sign in (1, -1):
+            theta[i] = value + sign * step
+            difference += sign * loss()
+            crossed |= any((now != side).any() for now, side in zip(kinks(), sides, strict=True))
+        gradient[i] = np.nan if crossed else difference / (2 * step)
+        theta[i] = value
+    return gradient
+
+
+def check_gradient(parameters, analytic, complex_step, central):
+    """Compare a gradient with its two numerical ones, array by array.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Names and shapes the arrays.
+    analytic, complex_step, central : (P,) arrays
+        The gradient in question; the results of `complex_step_gradient` and `central_difference_gradient`.
+
+    Returns
+    -------
+    list of Check, one per array
+    """
+    views = [parameters.views(np.asarray(vector, np.float64)) for vector in (analytic, complex_step, central)]
+    return [_check_array(name, *(view[name] for view in views)) for name in parameters.shapes]
+
+
+def _check_array(name, analytic, complex_step, central):
+    skipped = np.isnan(central)
+    scale = max(np.abs(analytic).max(), np.abs(complex_step).max(), np.finfo(float).tiny)
+    complex_errors = np.abs(analytic - complex_step) / scale
+    central_errors = np.where(skipped, 0, np.abs(analytic - central)) / scale
+    # which element is worst is asked in units of what each method can resolve
+    severity = np.maximum(complex_errors / COMPLEX_TOLERANCE, central_errors / CENTRAL_TOLERANCE)
+    worst = np.unravel_index(severity.argmax(), severity.shape)
+    return Check(
+        name=name,
+        shape=analytic.shape,
+        worst=tuple(map(int, worst)),
+        analytic=float(analytic[worst]),
+        complex_step=float(complex_step[worst]),
+        central=float(central[worst]),
+        complex_error=float(complex_errors.max()),
+        central_error=float(central_errors.max()),
+        skipped=int(skipped.sum()),
+        passed=bool(severity.max() <= 1 and not skipped.all()),
+    )
+
+
+def check_vae(vae, x, eps, dtype=np.float64):
+    """Check `vae.backward()` in every element of every array.
+
+    Parameters
+    ----------
+    vae : VAE
+    x : (B, D) array in [0, 1]
+    eps : (L, B, J) array
+    dtype : NumPy dtype
+        float64, or float32 to see how little that proves.
+
+    Returns
+    -------
+    list of Check, one per array
+    """
+    real, imaginary = vae.astype(dtype), vae.astype(np.result_type(dtype, np.complex64))
+    x, eps = x.astype(dtype), eps.astype(dtype)
+    real.loss(x, eps)
+    real.backward()
+    analytic = real.parameters.gradient.copy()
+    relus = [layer for layer in real.encoder.layers + real.decoder.layers if isinstance(layer, ReLU)]
+    complex_step = complex_step_gradient(lambda: imaginary.loss(x, eps), imaginary.parameters.values)
+    central = central_difference_gradient(
+        lambda: real.loss(x, eps), real.parameters.values, kinks=lambda: [relu.mask for relu in relus]
+    )
+    return check_gradient(real.parameters, analytic, complex_step, central)
+
+
+def small_problem(activation="tanh", hidden=(7, 5), samples=3, seed=0):
+    """A VAE small enough to check every element, with non-zero biases: (vae, x (4, 12), eps (samples, 4, 3))."""
+    rng = np.random.default_rng(seed)
+    vae = VAE(12, hidden, 3, activation, dtype=np.float64)
+    vae.parameters.values[...] = rng.normal(0, 0.5, vae.parameters.values.size)
+    return vae, rng.uniform(size=(4, 12)), rng.standard_normal((samples, 4, 3))
+
+
+def report(checks):
+    """The checks as a table, one line per array."""
+    rows = [f"{'array':<12} {'shape':>8} {'worst':>9} {'analytic':>12} {'complex step':>12} {'central diff':>12}"]
+    rows[0] += f" {'rel. error':>10} {'rel. error':>10} {'skipped':>7}  verdict"
+    for c in checks:
+        shape, worst = "×".join(map(str, c.shape)), ",".join(map(str, c.worst))
+        rows.append(
+            f"{c.name:<12} {shape:>8} {f'[{worst}]':>9} {c.analytic:12.4e} {c.complex_step:12.4e} {c.central:12.4e}"
+            f" {c.complex_error:10.1e} {c.central_error:10.1e} {c.skipped:7d}  {'ok' if c.passed else 'FAIL'}"
+        )
+    return "\n".join(rows)
+
+
+def summary(checks):
+    """One line: how many elements were compared, the worst errors, the verdict."""
+    skipped = sum(check.skipped for check in checks)
+    return (
+        f"{sum(math.prod(check.shape) for check in checks)} elements"
+        f"{f' ({skipped} of them not by central differences: a ReLU flips within the step)' if skipped else ''}"
+        f"; worst error {max(check.complex_error for check in checks):.1e} by complex step"
+        f", {max(check.central_error for check in checks):.1e} by central differences"
+        f": {'ok' if all(check.passed for check in checks) else 'FAIL'}"
+    )
+
+
+def main(arguments=None):
+    """Print the table; return 0 if every array passes, else 1."""
+    parser = OneLineParser(
+        "npvae.gradcheck", "Check every element of the gradient of a small VAE, 12 pixels, 3 latents."
+    )
+    add = parser.add_argument
+    add("--activation", choices=ACTIVATIONS, default="tanh", help="of the hidden layers (default: tanh)")
+    add("--hidden", type=positive, nargs="+", default=[7, 5], help="units of each hidden layer (default: 7 5)")
+    add("--samples", type=positive, default=3, help="samples of z per example, L of eq. 7 (default: 3)")
+    add("--seed", type=positive, default=1, help="of parameters, data and noise (default: 1)")
+    add("--dtype", choices=("float64", "float32"), default="float64", help="precision of the check (default: float64)")
+    add("--all", action="store_true", help="a line for each activation, one and two hidden layers, L = 1 and 3")
+    options = parser.parse_args(arguments)
+
+    setups = [(options.activation, options.hidden, options.samples)]
+    if options.all:
+        setups = [(activation, hidden, L) for activation in ACTIVATIONS for hidden in ((7,), (7, 5)) for L in (1, 3)]
+    passed = True
+    for activation, hidden, samples in setups:
+        vae, x, eps = small_problem(activation, hidden, samples, options.seed)
+        checks = check_vae(vae, x, eps, np.dtype(options.dtype))
+        passed &= all(check.passed for check in checks)
+        if not options.all:
+            print(report(checks), end="\n\n")
+        print(f"{vae}, L = {samples}: {summary(checks)}")
+    print(
+        f"errors are relative to the largest entry of the array; allowed {COMPLEX_TOLERANCE:g} and {CENTRAL_TOLERANCE:g}"
+    )
+    if options.dtype == "float32":
+        print(
+            "float32 carries 7 digits: a difference of two losses loses most of them, so that a check in float32 must allow an\n"
+            "error at which a forgotten term can hide. The same code in float64 and complex128 shows what is right."
+        )
+    return 0 if passed else 1
+
+
+def positive(text):
+    """A whole number from 1 on, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Layers that remember in `forward` what their `backward` needs.
+
+Every layer maps (B, I) to (B, O). `backward` takes the derivative of the loss with respect to the layer's output,
+writes the derivatives with respect to its parameters, and returns the one with respect to its input. No formula breaks
+on complex numbers (no `abs`, no `where` on a sign), so that the same code can be differentiated by a complex step.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+
+def softplus(a):
+    """log(1 + eᵃ) = max(a, 0) + log(1 + e^−|a|), which neither overflows nor loses the tail."""
+    y = np.minimum(a, -a)  # −|a|
+    np.exp(y, out=y)
+    np.log1p(y, out=y)
+    y += np.maximum(a, 0)
+    return y
+
+
+def sigmoid(a):
+    """1 / (1 + e⁻ᵃ) = (1 + tanh(a/2)) / 2: the derivative of softplus; saturates without overflow."""
+    y = a * 0.5
+    np.tanh(y, out=y)
+    y += 1
+    y *= 0.5
+    return y
+
+
+class Dense:
+    """y = x W + b.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Holds `{name}.W` (I, O) and `{name}.b` (O,); the layer keeps views of both and of their derivatives.
+    name : str
+    """
+
+    def __init__(self, parameters, name):
+        self.W, self.b = parameters[f"{name}.W"], parameters[f"{name}.b"]
+        self.d_W, self.d_b = parameters.d(f"{name}.W"), parameters.d(f"{name}.b")
+
+    def initialize(self, rng):
+        """Draw W and b uniformly within ±1/√I, so that units start where their activation is steep (LeCun et al. 1998)."""
+        bound = 1 / math.sqrt(len(self.W))
+        for array in (self.W, self.b):
+            array[...] = rng.uniform(-bound, bound, array.shape)
+
+    def forward(self, x):  # (B, I) -> (B, O)
+        self.x = x
+        y = x @ self.W
+        y += self.b
+        return y
+
+    def backward(self, d_y, need_d_x=True):  # (B, O) -> (B, I)
+        """Overwrite `d_W` and `d_b`; return d_x, or None where nothing before this layer needs it."""
+        np.matmul(self.x.T, d_y, out=self.d_W)
+        np.sum(d_y, axis=0, out=self.d_b)
+        return d_y @ self.W.T if need_d_x else None
+
+
+class Tanh:
+    """y = tanh(x), dy/dx = 1 − y²."""
+
+    def forward(self, x):
+        self.y = np.tanh(x)
+        return self.y
+
+    def backward(self, d_y):
+        d_x = self.y * self.y
+        np.subtract(1, d_x, out=d_x)
+        d_x *= d_y
+        return d_x
+
+
+class ReLU:
+    """y = max(x, 0), dy/dx = 1 where x > 0, else 0."""
+
+    def forward(self, x):
+        self.mask = x.real > 0  # the real part, so that a complex step does not move the kink
+        return x * self.mask
+
+    def backward(self, d_y):
+        return d_y * self.mask
+
+
+class Softplus:
+    """y = log(1 + eˣ), dy/dx = 1 / (1 + e⁻ˣ)."""
+
+    def forward(self, x):
+        self.x = x
+        return softplus(x)
+
+    def backward(self, d_y):
+        d_x = sigmoid(self.x)
+        d_x *= d_y
+        return d_x
+
+
+ACTIVATIONS = {"tanh": Tanh, "relu": ReLU, "softplus": Softplus}
+
+
+class MLP:
+    """Dense layers with an activation between each two; the last one is linear.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Holds the arrays that `MLP.shapes(name, sizes)` lists.
+    name : str
+        The i-th dense layer's arrays are `{name}.{i}.W` and `{name}.{i}.b`.
+    sizes : sequence of int
+        Units of the input, of each hidden layer, and of the output.
+    activation : str
+        A key of `ACTIVATIONS`.
+    """
+
+    def __init__(self, parameters, name, sizes, activation):
+        self.layers = [Dense(parameters, f"{name}.0")]
+        for i in range(1, len(sizes) - 1):
+            self.layers += [ACTIVATIONS[activation](), Dense(parameters, f"{name}.{i}")]
+
+    @staticmethod
+    def shapes(name, sizes):
+        """The arrays that the layers need: a dict of name to shape."""
+        shapes = {}
+        for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+            shapes |= {f"{name}.{i}.W": (inputs, outputs), f"{name}.{i}.b": (outputs,)}
+        return shapes
+
+    def initialize(self, rng):
+        for dense in self.layers[::2]:
+            dense.initialize(rng)
+
+    def forward(self, x):  # (B, sizes[0]) -> (B, sizes[-1])
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, d_y, need_d_x=True):  # (B, sizes[-1]) -> (B, sizes[0])
+        first, *rest = self.layers
+        for layer in reversed(rest):
+            d_y = layer.backward(d_y)
+        return first.backward(d_y, need_d_x)

@@ -1,0 +1,217 @@
+"""Pictures of a run: `python -m npvae.plot RUN`."""
+
+import sys
+from statistics import NormalDist
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from npvae.config import OneLineParser, command
+from npvae.data.datasets import batch, load
+from npvae.files import replacing
+from npvae.runs import Run
+from npvae.vae import reparameterize
+
+SEED = 0  # of every draw in a picture: the same run, the same pictures
+TRAIN, TEST = "#0072B2", "#D55E00"  # two colours of Okabe & Ito 2008
+# ten colours that colour-blind people tell apart (Petroff 2021, arXiv 2107.02270), in the order of the digits
+CLASSES = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
+GAP = 2  # pixels between images
+
+
+class NotApplicable(Exception):
+    """The run is not of the kind that this picture is about; the message says which is."""
+
+
+def tile(images, columns, image_shape):
+    """Lay images (N, D) out in rows of `columns`, with a gap of zeros around each: a (height, width) array."""
+    height, width = image_shape
+    rows = -(-len(images) // columns)
+    page = np.zeros((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP), np.float32)
+    for i, image in enumerate(images):
+        top, left = GAP + i // columns * (height + GAP), GAP + i % columns * (width + GAP)
+        page[top : top + height, left : left + width] = image.reshape(image_shape)
+    return page
+
+
+def picture(title, images, columns, dataset, row_labels=(), column_labels=()):
+    """A figure of images (N, D) in rows of `columns`: ink on paper for digits, grey values as they are for faces."""
+    page = tile(images, columns, dataset.image_shape)
+    height, width = page.shape
+    scale = 7.2 / width  # inches per pixel
+    figure = Figure(
+        figsize=(7.2 + 0.4 * bool(row_labels), height * scale + 0.5 + 0.3 * bool(column_labels)), layout="constrained"
+    )
+    axes = figure.add_subplot()
+    axes.imshow(page, cmap="gray" if dataset.name == "frey" else "gray_r", vmin=0, vmax=1)
+    axes.set_title(title, fontsize=10)
+    rows, cell_height, cell_width = height // dataset.image_shape[0], *(side + GAP for side in dataset.image_shape)
+    axes.set_yticks([GAP + (i + 0.5) * cell_height - 1.5 for i in range(min(rows, len(row_labels)))], row_labels)
+    axes.set_xticks([GAP + (i + 0.5) * cell_width - 1.5 for i in range(len(column_labels))], column_labels)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelsize=9)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def learning_curves(run, vae, dataset):
+    rows = run.metrics()
+    if not rows:
+        raise NotApplicable("no epoch is finished yet")
+    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+    epochs = [row["epoch"] for row in rows]
+    panels = (
+        ("loss", "loss (−ELBO)"),
+        ("reconstruction", "reconstruction, −E log p(x|z)"),
+        ("kl", "KL(q(z|x) ‖ p(z))"),
+    )
+    for axes, (term, title) in zip(figure.subplots(1, 3), panels, strict=True):
+        for split, colour, marker in (("train", TRAIN, "o"), ("test", TEST, "s")):
+            values = [row[f"{split}_{term}"] for row in rows]
+            axes.plot(epochs, values, color=colour, marker=marker, markersize=3.5, linewidth=1.5, label=split)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.axes[0].set_ylabel("nats per image")
+    figure.axes[0].legend(frameon=False)
+    return figure
+
+
+def reconstructions(run, vae, dataset):
+    x = batch(dataset.test_images, slice(0, 20))  # (20, D)
+    halves = (
+        np.split(np.stack([x, vae.reconstruct(x)]), 2, axis=1) if len(x) == 20 else [np.stack([x, vae.reconstruct(x)])]
+    )
+    images = np.concatenate([half.reshape(-1, x.shape[1]) for half in halves])
+    labels = ["original", "reconstruction"] * len(halves)
+    return picture(
+        "Test images and their reconstructions at the posterior mean", images, len(halves[0][0]), dataset, labels
+    )
+
+
+def samples(run, vae, dataset):
+    images = vae.sample(100, np.random.default_rng(SEED))
+    return picture("Pixel means decoded from z drawn from the prior N(0, I)", images, 20, dataset)
+
+
+def manifold(run, vae, dataset, side=20):
+    """Figure 4 of the paper: equal steps in probability, put through the inverse CDF of the standard normal."""
+    if vae.latent != 2:
+        raise NotApplicable(f"needs a run with --latent 2, this one has {vae.latent}")
+    quantiles = [NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)]
+    z = np.array([(z1, z2) for z2 in reversed(quantiles) for z1 in quantiles], np.float32)  # (side², 2)
+    figure = picture("The decoded latent plane at equal steps in probability", vae.decode(z), side, dataset)
+    figure.axes[0].set_xlabel(f"z₁ from {quantiles[0]:.2f} to {quantiles[-1]:.2f}")
+    figure.axes[0].set_ylabel(f"z₂ from {quantiles[0]:.2f} to {quantiles[-1]:.2f}")
+    return figure
+
+
+def posterior_means(run, vae, dataset, count=5000):
+    """Where the encoder puts test images; more than two latents are seen along the two directions of most variance."""
+    mu, logvar = vae.encode(batch(dataset.test_images, slice(0, count)))  # (N, J)
+    if vae.latent == 1:
+        points, names = np.column_stack([mu, np.exp(logvar / 2)]), ("mu", "sigma")
+    elif vae.latent == 2:
+        points, names = mu, ("mu₁", "mu₂")
+    else:
+        centred = mu - mu.mean(axis=0)
+        _, singular_values, directions = np.linalg.svd(centred, full_matrices=False)
+        share = singular_values**2 / (singular_values**2).sum()
+        points = centred @ directions[:2].T
+        names = [f"principal component {i + 1} of mu ({share[i]:.0%} of the variance)" for i in range(2)]
+    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(f"Posterior means of {len(mu):,} test images", fontsize=10)
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+    axes.spines[["top", "right"]].set_visible(False)
+    if dataset.test_labels is None:
+        axes.scatter(*points.T, s=4, color=TRAIN, alpha=0.6, linewidths=0)
+        return figure
+    labels = dataset.test_labels[:count]
+    axes.scatter(*points.T, s=4, c=[CLASSES[label % 10] for label in labels], alpha=0.6, linewidths=0)
+    for label in np.unique(labels):
+        centre = np.median(points[labels == label], axis=0)
+        box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": CLASSES[label % 10], "linewidth": 2}
+        axes.text(*centre, str(label), ha="center", va="center", fontsize=11, fontweight="bold", bbox=box)
+    return figure
+
+
+def interpolations(run, vae, dataset, rows=8, steps=10):
+    """Straight lines in z between the posterior means of two test images; the images themselves at both ends."""
+    ends = np.random.default_rng(SEED).choice(
+        len(dataset.test_images), (2, rows), replace=len(dataset.test_images) < 2 * rows
+    )
+    x0, x1 = batch(dataset.test_images, ends[0]), batch(dataset.test_images, ends[1])  # (rows, D)
+    mu0, mu1 = vae.encode(x0)[0], vae.encode(x1)[0]  # (rows, J)
+    t = np.linspace(0, 1, steps, dtype=np.float32)[:, None, None]
+    between = vae.decode(((1 - t) * mu0 + t * mu1).reshape(-1, vae.latent)).reshape(steps, rows, -1)
+    images = np.concatenate([x0[None], between, x1[None]]).swapaxes(0, 1).reshape(rows * (steps + 2), -1)
+    title = "From one test image to another in equal steps of z"
+    names = ["image", *[f"{i / (steps - 1):.1f}" for i in range(steps)], "image"]
+    return picture(title, images, steps + 2, dataset, column_labels=names)
+
+
+def digits(run, vae, dataset, count=10):
+    """Ten images of each class: encode a test image of the class, sample z from its posterior, decode."""
+    if dataset.test_labels is None:
+        raise NotApplicable(f"{dataset.name} has no labels")
+    classes, first = np.unique(dataset.test_labels, return_index=True)
+    classes, first = classes[:10], first[:10]
+    x = batch(dataset.test_images, first)  # (classes, D)
+    mu, logvar = vae.encode(x)
+    eps = np.random.default_rng(SEED).standard_normal((count, *mu.shape), np.float32)
+    z = reparameterize(mu, logvar, eps).swapaxes(0, 1)  # (classes, count, J)
+    generated = vae.decode(z.reshape(-1, vae.latent)).reshape(len(classes), count, -1)
+    images = np.concatenate([x[:, None], generated], axis=1).reshape(len(classes) * (count + 1), -1)
+    title = "A test image of each class (left), and ten images decoded from draws of its posterior q(z|x)"
+    return picture(title, images, count + 1, dataset, row_labels=[str(label) for label in classes])
+
+
+PICTURES = {
+    "learning-curves": learning_curves,
+    "reconstructions": reconstructions,
+    "samples": samples,
+    "manifold": manifold,
+    "posterior-means": posterior_means,
+    "interpolations": interpolations,
+    "digits": digits,
+}
+BASIC = ("learning-curves", "reconstructions", "samples")
+
+
+def draw(run, vae, dataset, names=PICTURES):
+    """Draw pictures into the run's folder; returns for each name its path, or why there is none."""
+    outcome = {}
+    for name in names:
+        path = run.images / f"{name}.png"
+        try:
+            figure = PICTURES[name](run, vae, dataset)
+        except NotApplicable as reason:
+            outcome[name] = f"no {path.name}: {reason}"
+            continue
+        with replacing(path) as file:
+            figure.savefig(file, format="png", dpi=120)
+        outcome[name] = str(path)
+    return outcome
+
+
+@command
+def main(arguments=None):
+    """Draw every picture that the run allows; print where each lies."""
+    parser = OneLineParser("npvae.plot", "Draw the pictures of a run into its folder images/.")
+    parser.add_argument("run", metavar="RUN", help="the run's folder")
+    parser.add_argument("--data-dir", help="as in training; by default the one that the run was trained with")
+    options = parser.parse_args(arguments)
+
+    run = Run.open(options.run)
+    dataset = load(run.config.dataset, options.data_dir or run.config.data_dir)
+    for line in draw(run, run.vae(dataset), dataset).values():
+        print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""A run folder: config.json, metrics.csv, checkpoint.npz and images/, each file written whole or not at all."""
+
+import csv
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from npvae.config import Config, UserError
+from npvae.files import replacing
+from npvae.vae import VAE
+
+# nats per example; `examples` and `seconds` count from the start of the run, evaluation included in the seconds
+COLUMNS = (
+    *("epoch", "examples", "train_loss", "train_reconstruction", "train_kl"),
+    *("test_loss", "test_reconstruction", "test_kl", "seconds"),
+)
+
+
+class Run:
+    """A run folder that exists, with the settings it was made with; see `Run.create` and `Run.open`."""
+
+    def __init__(self, folder, config):
+        self.folder, self.config = Path(folder), config
+        self.checkpoint = self.folder / "checkpoint.npz"
+        self.images = self.folder / "images"
+
+    @classmethod
+    def create(cls, folder, config):
+        """Make the folder; a name that is taken is a UserError, so that no run overwrites another."""
+        try:
+            Path(folder).mkdir(parents=True)
+        except FileExistsError as error:
+            raise UserError(
+                f"{folder} is there already: choose another --out, or go on with --resume {folder}"
+            ) from error
+        except OSError as error:
+            raise UserError(f"{folder} cannot be made: {error.strerror}") from error
+        run = cls(folder, config)
+        run.save_config(config)
+        run.write_metrics([])
+        return run
+
+    @classmethod
+    def open(cls, folder):
+        """Read the folder of a run; what is not one is a UserError."""
+        path = Path(folder) / "config.json"
+        try:
+            return cls(folder, Config.from_json(path.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise UserError(f"{folder} is not a run: it has no config.json") from error
+        except (UserError, OSError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is not the settings of a run: {error}") from error
+
+    def save_config(self, config):
+        self.config = config
+        with replacing(self.folder / "config.json") as file:
+            file.write(config.to_json().encode())
+
+    def metrics(self):
+        """The rows of metrics.csv, one per epoch: a list of dicts of COLUMNS to float."""
+        path = self.folder / "metrics.csv"
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                return [{name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(file)]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path} is not the metrics of a run: {error}") from error
+
+    def write_metrics(self, rows):
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            writer.writerow(
+                [f"{row[name]:.0f}" if name in ("epoch", "examples") else f"{row[name]:.6f}" for name in COLUMNS]
+            )
+        with replacing(self.folder / "metrics.csv") as file:
+            file.write(text.getvalue().encode())
+
+    def save_checkpoint(self, state):
+        """Write a dict of name to array. No time and no path goes in: the same state makes the same bytes."""
+        with replacing(self.checkpoint) as file:
+            np.savez(file, **state)
+
+    def load_checkpoint(self):
+        """Read what `save_checkpoint` wrote; nothing in it is unpickled."""
+        try:
+            with np.load(self.checkpoint, allow_pickle=False) as archive:
+                return dict(archive)
+        except FileNotFoundError as error:
+            raise UserError(f"{self.folder} has no checkpoint.npz: the run stopped before it saved one") from error
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{self.checkpoint} is broken: {error}") from error
+
+    def vae(self, dataset):
+        """The trained model for the images of `dataset`."""
+        model = VAE(dataset.train_images.shape[1], self.config.hidden, self.config.latent, self.config.activation)
+        restore(model.parameters.values, self.load_checkpoint(), "parameters", self.checkpoint)
+        return model
+
+
+def restore(array, state, name, path):
+    """Write `state[name]` of the checkpoint at `path` into `array`; a UserError if it is not there or does not fit."""
+    if name not in state:
+        raise UserError(f"{path} has no {name!r}: it is not a checkpoint of this run")
+    found = state[name]
+    if (found.shape, found.dtype) != (array.shape, array.dtype):
+        expected = f"{array.dtype} {array.shape}"
+        raise UserError(
+            f"{path} holds {name} as {found.dtype} {found.shape}, expected {expected}: other settings or other data"
+        )
+    array[...] = found

@@ -1,0 +1,253 @@
+"""Train a VAE: `python -m npvae.train`."""
+
+import dataclasses
+import json
+import math
+import signal
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from npvae.config import Config, OneLineParser, UserError, add_settings, command, given_settings, option_name
+from npvae.data.datasets import batch, load
+from npvae.evaluate import bound_terms
+from npvae.optimizers import OPTIMIZERS
+from npvae.runs import Run, restore
+from npvae.vae import VAE
+
+EXTENDABLE = ("epochs", "data_dir")  # the settings that may change when a run is resumed
+
+
+class Diverged(Exception):
+    """The loss is no longer a finite number."""
+
+
+class Training:
+    """All that changes while a model trains: two of them with the same state go on alike, bit for bit.
+
+    The order of the examples is a function of the seed and the epoch; the noise comes from one generator, whose state is
+    part of the checkpoint, as are the sums over the part of an epoch that is done.
+    """
+
+    def __init__(self, config, images):
+        self.config, self.images = config, images
+        self.rng = np.random.default_rng(config.seed)
+        self.vae = VAE(images.shape[1], config.hidden, config.latent, config.activation, self.rng)
+        self.optimizer = OPTIMIZERS[config.optimizer](self.vae.parameters, config.learning_rate)
+        self.epoch = np.zeros((), np.int64)  # finished epochs
+        self.examples = np.zeros((), np.int64)  # done in the epoch that is under way
+        self.sums = np.zeros(3)  # over these: reconstruction and KL, nats, and seconds
+
+    def arrays(self):
+        """All that a checkpoint holds, name → array, but the generator's state."""
+        arrays = {
+            "parameters": self.vae.parameters.values,
+            "epoch": self.epoch,
+            "examples": self.examples,
+            "sums": self.sums,
+        }
+        return arrays | {f"optimizer.{name}": array for name, array in self.optimizer.state.items()}
+
+    def save(self, run):
+        if not np.isfinite(self.vae.parameters.values).all():
+            raise Diverged("a parameter is not finite")
+        run.save_checkpoint(self.arrays() | {"random_state": np.array(json.dumps(self.rng.bit_generator.state))})
+
+    def load(self, run):
+        state = run.load_checkpoint()
+        for name, array in self.arrays().items():
+            restore(array, state, name, run.checkpoint)
+        try:
+            self.rng.bit_generator.state = json.loads(str(state["random_state"]))
+        except (KeyError, ValueError, TypeError) as error:
+            raise UserError(f"{run.checkpoint} has no random state that NumPy can go on from: {error}") from error
+
+    def steps(self):
+        """Finish the epoch that is under way; yields after each step the number of its examples."""
+        order = np.random.default_rng([self.config.seed, int(self.epoch)]).permutation(len(self.images))
+        while self.examples < len(self.images):
+            began = time.perf_counter()
+            x = batch(self.images, order[self.examples : self.examples + self.config.batch_size])
+            eps = self.rng.standard_normal((self.config.samples, len(x), self.config.latent), np.float32)
+            loss = self.vae.loss(x, eps)
+            if not math.isfinite(loss):
+                raise Diverged(f"the loss is {loss}")
+            self.vae.backward()
+            self.optimizer.step()
+            self.examples += len(x)
+            seconds = time.perf_counter() - began
+            self.sums += self.vae.reconstruction.sum().item(), self.vae.kl.sum().item(), seconds
+            yield len(x)
+
+    def end_epoch(self):
+        self.epoch += 1
+        self.examples[...] = 0
+        self.sums[...] = 0
+
+    def position(self):
+        """Where the training is, in words: the step that comes next, counted from 1 at the start of the run."""
+        per_epoch = math.ceil(len(self.images) / self.config.batch_size)
+        step = int(self.epoch) * per_epoch + math.ceil(self.examples / self.config.batch_size)
+        return f"step {step + 1:,} (epoch {self.epoch + 1} of {self.config.epochs})"
+
+
+class StopRequest:
+    """While entered, Ctrl-C and SIGTERM are noted in `signal` instead of acted upon; a second one acts at once."""
+
+    def __enter__(self):
+        self.signal = None
+        self.handlers = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def note(self, number, frame):
+        self.signal = number
+        self.__exit__()
+
+    def __exit__(self, *exception):
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+
+def fit(training, run, dataset, stop):
+    """Train to the last epoch, or to the step in which `stop.signal` is set; saves after each epoch and at the end."""
+    rows = run.metrics()[: int(training.epoch)]  # a kill between metrics and checkpoint leaves a row too many
+    count, epochs = len(training.images), training.config.epochs
+    while training.epoch < epochs:
+        with tqdm(
+            desc=f"epoch {training.epoch + 1}/{epochs}",
+            initial=int(training.examples),
+            total=count,
+            unit=" images",
+            disable=None,  # a bar on a terminal only
+            leave=False,
+        ) as bar:
+            for examples in training.steps():
+                if not bar.disable:
+                    reconstruction, kl = training.sums[:2] / training.examples
+                    bar.set_postfix_str(
+                        f"loss {reconstruction + kl:.2f} = {reconstruction:.2f} + KL {kl:.2f}", refresh=False
+                    )
+                    bar.update(examples)
+                if stop.signal:
+                    return training.save(run)
+
+        began = time.perf_counter()
+        test = {
+            name: values.mean()
+            for name, values in bound_terms(training.vae, dataset.test_images, training.config.samples).items()
+        }
+        if not math.isfinite(test["loss"]):
+            raise Diverged(f"the test loss is {test['loss']}")
+        reconstruction, kl = training.sums[:2] / count
+        seconds = training.sums[2]
+        row = {"epoch": int(training.epoch) + 1, "examples": (int(training.epoch) + 1) * count}
+        row |= {"train_loss": reconstruction + kl, "train_reconstruction": reconstruction, "train_kl": kl}
+        row |= {f"test_{name}": value for name, value in test.items()}
+        row["seconds"] = (rows[-1]["seconds"] if rows else 0) + seconds + time.perf_counter() - began
+        rows.append(row)
+        run.write_metrics(rows)
+        training.end_epoch()
+        training.save(run)
+        tqdm.write(
+            f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
+            f"   train {row['train_loss']:7.2f} = {reconstruction:6.2f} + KL {kl:5.2f}"
+            f"   test {row['test_loss']:7.2f} = {row['test_reconstruction']:6.2f} + KL {row['test_kl']:5.2f}"
+            f"   {count / seconds:,.0f} images/s"
+        )
+        if stop.signal:
+            return
+
+
+def start(options):
+    """Make a new run of the given settings: (run, dataset, training)."""
+    config = Config(**given_settings(options))
+    if options.out and Path(options.out).exists():
+        raise UserError(f"{options.out} is there already: choose another --out, or go on with --resume {options.out}")
+    dataset = load(config.dataset, config.data_dir)
+    data_dir = str(Path(config.data_dir).resolve()) if config.data_dir else ""
+    config = dataclasses.replace(config, dataset=dataset.name, data_dir=data_dir)
+    training = Training(config, dataset.train_images)
+    folder = options.out or Path("runs", f"{Path(dataset.name).name}-{datetime.now():%Y%m%d-%H%M%S}")
+    run = Run.create(folder, config)
+    training.save(run)
+    return run, dataset, training
+
+
+def resume(options):
+    """Go on with a run where its checkpoint was saved: (run, dataset, training)."""
+    run = Run.open(options.resume)
+    given = given_settings(options)
+    if options.out:
+        raise UserError("--out cannot be given with --resume: a resumed run stays where it is")
+    for name, value in given.items():
+        if name not in EXTENDABLE and value != getattr(run.config, name):
+            raise UserError(
+                f"{option_name(name)} cannot change on --resume: {run.folder} has {getattr(run.config, name)}"
+            )
+    config = dataclasses.replace(run.config, **{name: value for name, value in given.items() if name in EXTENDABLE})
+    dataset = load(config.dataset, config.data_dir)
+    training = Training(config, dataset.train_images)
+    training.load(run)
+    if config.epochs < training.epoch:
+        raise UserError(f"--epochs {config.epochs}: {run.folder} has finished {training.epoch} already")
+    run.save_config(config)
+    return run, dataset, training
+
+
+@command
+def main(arguments=None):
+    """Train, evaluate after every epoch, leave a run folder; returns the exit code."""
+    parser = OneLineParser("npvae.train", "Train a variational autoencoder. Losses are −ELBO in nats per image.")
+    add_settings(parser)
+    parser.add_argument("--out", metavar="RUN", help="folder of the new run (default: runs/DATASET-DATE-TIME)")
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with this run, with its settings; only --epochs and --data-dir can change",
+    )
+    options = parser.parse_args(arguments)
+
+    run, dataset, training = (resume if options.resume else start)(options)
+    print(dataset)
+    print(f"run: {run.folder}; {training.vae}, {training.vae.parameters.values.size:,} parameters", flush=True)
+    with StopRequest() as stop:
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told in words of our own
+                fit(training, run, dataset, stop)
+        except Diverged as error:
+            print(
+                f"npvae.train: {error} at {training.position()}, learning rate {run.config.learning_rate:g}; the last good "
+                f"checkpoint is {run.checkpoint}: train again with a smaller --learning-rate",
+                file=sys.stderr,
+            )
+            return 1
+    if stop.signal:
+        print(
+            f"stopped by {signal.Signals(stop.signal).name} before {training.position()} and saved; "
+            f"go on with: python -m npvae.train --resume {run.folder}"
+        )
+        return 128 + stop.signal
+    return finish(training, run, dataset)
+
+
+def finish(training, run, dataset):
+    """Draw the basic pictures and say what came out."""
+    from npvae import plot  # matplotlib takes a second to import: not before it is needed
+
+    rows = run.metrics()
+    plot.draw(run, training.vae, dataset, plot.BASIC)
+    last = rows[-1]
+    print(
+        f"test loss {last['test_loss']:.2f} nats per image after {last['epoch']:.0f} epochs, {last['seconds']:.0f} s; run and images: {run.folder}"
+    )
+    print(f"next: python -m npvae.plot {run.folder}")
+    print(f"      python -m npvae.evaluate {run.folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
