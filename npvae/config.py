@@ -150,7 +150,7 @@ def given_settings(options):
 
 
 def command(main):
-    """Wrap a `main(arguments)`: a UserError is told in one line, exit code 2; Ctrl-C exits with 130, SIGTERM with 143."""
+    """Wrap a `main(arguments)`: a UserError is told in one line and exits with 2, Ctrl-C with 130, SIGTERM with 143."""
 
     @functools.wraps(main)
     def wrapped(arguments=None):

@@ -226,14 +226,12 @@ def main(arguments=None):
         if not options.all:
             print(report(checks), end="\n\n")
         print(f"{vae}, L = {samples}: {summary(checks)}")
-    print(
-        f"errors are relative to the largest entry of the array; allowed {COMPLEX_TOLERANCE:g} and {CENTRAL_TOLERANCE:g}"
-    )
+    print(f"relative to the largest entry of the array; allowed: {COMPLEX_TOLERANCE:g} and {CENTRAL_TOLERANCE:g}")
     if options.dtype == "float32":
         print(
-            "float32 carries 7 digits: a difference of two losses loses most of them, so that a check in float32 must allow an\n"
-            "error at which a forgotten term can hide. The same code in float64 and complex128 shows what is right."
+            "float32 carries 7 digits and a difference of two losses loses most of them: a check in float32 must allow an"
         )
+        print("error at which a forgotten term can hide. The same code in float64 and complex128 shows what is right.")
     return 0 if passed else 1
 
 

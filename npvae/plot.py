@@ -139,7 +139,7 @@ def posterior_means(run, vae, dataset, count=5000):
     return figure
 
 
-def interpolations(run, vae, dataset, rows=8, steps=10):
+def interpolations(run, vae, dataset, rows=8, steps=11):
     """Straight lines in z between the posterior means of two test images; the images themselves at both ends."""
     ends = np.random.default_rng(SEED).choice(
         len(dataset.test_images), (2, rows), replace=len(dataset.test_images) < 2 * rows
@@ -193,7 +193,7 @@ def draw(run, vae, dataset, names=PICTURES):
             outcome[name] = f"no {path.name}: {reason}"
             continue
         with replacing(path) as file:
-            figure.savefig(file, format="png", dpi=120)
+            figure.savefig(file, format="png", dpi=120, bbox_inches="tight")
         outcome[name] = str(path)
     return outcome
 

@@ -29,8 +29,8 @@ class Diverged(Exception):
 class Training:
     """All that changes while a model trains: two of them with the same state go on alike, bit for bit.
 
-    The order of the examples is a function of the seed and the epoch; the noise comes from one generator, whose state is
-    part of the checkpoint, as are the sums over the part of an epoch that is done.
+    The order of the examples is a function of seed and epoch; the noise comes from one generator, whose state is part
+    of the checkpoint, as are the sums over the part of an epoch that is done.
     """
 
     def __init__(self, config, images):
@@ -113,53 +113,53 @@ class StopRequest:
 
 
 def fit(training, run, dataset, stop):
-    """Train to the last epoch, or to the step in which `stop.signal` is set; saves after each epoch and at the end."""
+    """Train to the last epoch, or to the step in which `stop.signal` is set; saves after each epoch and then."""
     rows = run.metrics()[: int(training.epoch)]  # a kill between metrics and checkpoint leaves a row too many
-    count, epochs = len(training.images), training.config.epochs
-    while training.epoch < epochs:
-        with tqdm(
-            desc=f"epoch {training.epoch + 1}/{epochs}",
-            initial=int(training.examples),
-            total=count,
-            unit=" images",
-            disable=None,  # a bar on a terminal only
-            leave=False,
-        ) as bar:
-            for examples in training.steps():
-                if not bar.disable:
-                    reconstruction, kl = training.sums[:2] / training.examples
-                    bar.set_postfix_str(
-                        f"loss {reconstruction + kl:.2f} = {reconstruction:.2f} + KL {kl:.2f}", refresh=False
-                    )
-                    bar.update(examples)
-                if stop.signal:
-                    return training.save(run)
-
-        began = time.perf_counter()
-        test = {
-            name: values.mean()
-            for name, values in bound_terms(training.vae, dataset.test_images, training.config.samples).items()
-        }
-        if not math.isfinite(test["loss"]):
-            raise Diverged(f"the test loss is {test['loss']}")
-        reconstruction, kl = training.sums[:2] / count
-        seconds = training.sums[2]
-        row = {"epoch": int(training.epoch) + 1, "examples": (int(training.epoch) + 1) * count}
-        row |= {"train_loss": reconstruction + kl, "train_reconstruction": reconstruction, "train_kl": kl}
-        row |= {f"test_{name}": value for name, value in test.items()}
-        row["seconds"] = (rows[-1]["seconds"] if rows else 0) + seconds + time.perf_counter() - began
-        rows.append(row)
-        run.write_metrics(rows)
-        training.end_epoch()
+    while training.epoch < training.config.epochs:
+        train_epoch(training, stop)
+        if not stop.signal:
+            rows.append(measure(training, dataset, rows[-1]["seconds"] if rows else 0))
+            run.write_metrics(rows)
+            training.end_epoch()
         training.save(run)
-        tqdm.write(
-            f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
-            f"   train {row['train_loss']:7.2f} = {reconstruction:6.2f} + KL {kl:5.2f}"
-            f"   test {row['test_loss']:7.2f} = {row['test_reconstruction']:6.2f} + KL {row['test_kl']:5.2f}"
-            f"   {count / seconds:,.0f} images/s"
-        )
         if stop.signal:
             return
+
+
+def train_epoch(training, stop):
+    """Finish the epoch that is under way, or the step in which `stop.signal` is set, behind a bar on a terminal."""
+    title = f"epoch {training.epoch + 1}/{training.config.epochs}"
+    done, count = int(training.examples), len(training.images)
+    with tqdm(desc=title, initial=done, total=count, unit=" images", disable=None, leave=False) as bar:
+        for examples in training.steps():
+            if not bar.disable:
+                reconstruction, kl = training.sums[:2] / training.examples
+                means = f"loss {reconstruction + kl:.2f} = {reconstruction:.2f} + KL {kl:.2f}"
+                bar.set_postfix_str(means, refresh=False)
+                bar.update(examples)
+            if stop.signal:
+                return
+
+
+def measure(training, dataset, seconds_before):
+    """Evaluate after an epoch and say so in a line: the row for metrics.csv."""
+    began = time.perf_counter()
+    terms = bound_terms(training.vae, dataset.test_images, training.config.samples)
+    if not np.isfinite(terms["loss"]).all():
+        raise Diverged("the loss of a test image is not finite")
+    epoch, count, epochs = int(training.epoch) + 1, len(training.images), training.config.epochs
+    reconstruction, kl, seconds = (training.sums / (count, count, 1)).tolist()
+    row = {"epoch": epoch, "examples": epoch * count}
+    row |= {"train_loss": reconstruction + kl, "train_reconstruction": reconstruction, "train_kl": kl}
+    row |= {f"test_{name}": values.mean() for name, values in terms.items()}
+    row["seconds"] = seconds_before + seconds + time.perf_counter() - began
+    train, test = (
+        f"{split} {row[f'{split}_loss']:7.2f} = {row[f'{split}_reconstruction']:6.2f} + KL {row[f'{split}_kl']:5.2f}"
+        for split in ("train", "test")
+    )
+    tqdm.write(f"epoch {epoch:>{len(str(epochs))}}/{epochs}   {train}   {test}   {count / seconds:,.0f} images/s")
+    sys.stdout.flush()
+    return row
 
 
 def start(options):
@@ -219,13 +219,11 @@ def main(arguments=None):
             with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told in words of our own
                 fit(training, run, dataset, stop)
         except Diverged as error:
-            print(
-                f"npvae.train: {error} at {training.position()}, learning rate {run.config.learning_rate:g}; the last good "
-                f"checkpoint is {run.checkpoint}: train again with a smaller --learning-rate",
-                file=sys.stderr,
-            )
+            where = f"{training.position()}, learning rate {run.config.learning_rate:g}"
+            advice = f"the last good checkpoint is {run.checkpoint}: train again with a smaller --learning-rate"
+            print(f"npvae.train: {error} at {where}; {advice}", file=sys.stderr)
             return 1
-    if stop.signal:
+    if stop.signal and training.epoch < run.config.epochs:
         print(
             f"stopped by {signal.Signals(stop.signal).name} before {training.position()} and saved; "
             f"go on with: python -m npvae.train --resume {run.folder}"
@@ -238,12 +236,10 @@ def finish(training, run, dataset):
     """Draw the basic pictures and say what came out."""
     from npvae import plot  # matplotlib takes a second to import: not before it is needed
 
-    rows = run.metrics()
     plot.draw(run, training.vae, dataset, plot.BASIC)
-    last = rows[-1]
-    print(
-        f"test loss {last['test_loss']:.2f} nats per image after {last['epoch']:.0f} epochs, {last['seconds']:.0f} s; run and images: {run.folder}"
-    )
+    last = run.metrics()[-1]
+    after = f"{last['epoch']:.0f} epochs, {last['seconds']:.0f} s"
+    print(f"test loss {last['test_loss']:.2f} nats per image after {after}; the run and its images are in {run.folder}")
     print(f"next: python -m npvae.plot {run.folder}")
     print(f"      python -m npvae.evaluate {run.folder}")
     return 0

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+
+from npvae import gradcheck, vae
+from npvae.gradcheck import central_difference_gradient, check_vae, complex_step_gradient, small_problem
+from npvae.layers import ACTIVATIONS, Dense, Tanh
+
+SETUPS = [(activation, hidden, L) for activation in ACTIVATIONS for hidden in ((7,), (7, 5)) for L in (1, 3)]
+
+
+@pytest.mark.parametrize(("activation", "hidden", "samples"), SETUPS)
+def test_every_element_of_every_gradient_is_right(activation, hidden, samples):
+    model, x, eps = small_problem(activation, hidden, samples)
+    assert all((model.parameters[name] != 0).all() for name in model.parameters.shapes)  # biases too
+    checks = check_vae(model, x, eps)
+    assert [check.name for check in checks] == list(model.parameters.shapes)
+    assert max(check.complex_error for check in checks) <= 1e-12
+    assert max(check.central_error for check in checks) <= 1e-6
+    assert all(check.passed for check in checks)
+
+
+def without_bias(self, d_y, need_d_x=True):
+    self.d_W[...] = self.x.T @ d_y
+    return d_y @ self.W.T
+
+
+def wrong_kl(scale_mu, scale_logvar):
+    return lambda mu, logvar: (scale_mu * mu, scale_logvar * (np.exp(logvar) - 1) / 2)
+
+
+def wrong_trick(scale_mu, scale_logvar):
+    def gradient(d_z, logvar, eps):
+        return scale_mu * d_z.sum(axis=0), scale_logvar * (d_z * eps).sum(axis=0) * np.exp(logvar / 2) / 2
+
+    return gradient
+
+
+BACKWARD_BUGS = {
+    "bias left out": (Dense, "backward", without_bias),
+    "tanh's derivative left out": (Tanh, "backward", lambda self, d_y: d_y.copy()),
+    "KL: sign of mu": (vae, "gaussian_kl_gradient", wrong_kl(-1, 1)),
+    "KL: sign of logvar": (vae, "gaussian_kl_gradient", wrong_kl(1, -1)),
+    "KL: ½ of logvar left out": (vae, "gaussian_kl_gradient", wrong_kl(1, 2)),
+    "KL: left out": (vae, "gaussian_kl_gradient", wrong_kl(0, 0)),
+    "trick: ½ left out": (vae, "reparameterize_gradient", wrong_trick(1, 2)),
+    "trick: sign": (vae, "reparameterize_gradient", wrong_trick(1, -1)),
+    "trick: noise taken for constant": (vae, "reparameterize_gradient", wrong_trick(1, 0)),
+    "decoder: sign": (vae, "bernoulli_log_density_gradient", lambda x, logits: vae.sigmoid(logits) - x),
+    "decoder: an extra y(1 − y)": (
+        vae,
+        "bernoulli_log_density_gradient",
+        lambda x, logits: (x - vae.sigmoid(logits)) * vae.sigmoid(logits) * (1 - vae.sigmoid(logits)),
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", BACKWARD_BUGS)
+def test_a_mistake_in_the_backward_pass_fails_the_check(bug, monkeypatch):
+    monkeypatch.setattr(*BACKWARD_BUGS[bug])
+    checks = check_vae(*small_problem())
+    assert not all(check.passed for check in checks)
+    assert max(check.complex_error for check in checks) > 1e-3
+
+
+def test_a_wrong_forward_pass_with_its_own_derivative_passes_the_check(monkeypatch):
+    """Why distributions have tests of their own: σ² used as σ is consistent with itself."""
+    monkeypatch.setattr(vae, "reparameterize", lambda mu, logvar, eps: mu + np.exp(logvar) * eps)
+    monkeypatch.setattr(
+        vae,
+        "reparameterize_gradient",
+        lambda d_z, logvar, eps: (d_z.sum(axis=0), (d_z * eps).sum(axis=0) * np.exp(logvar)),
+    )
+    assert all(check.passed for check in check_vae(*small_problem()))
+
+
+def test_numerical_gradients_of_a_known_function(rng):
+    theta = rng.normal(size=6)
+    exact = np.exp(theta) * np.cos(theta) - np.exp(theta) * np.sin(theta)
+    complex_theta = theta.astype(complex)
+    by_complex_step = complex_step_gradient(
+        lambda: (np.exp(complex_theta) * np.cos(complex_theta)).sum(), complex_theta
+    )
+    np.testing.assert_allclose(by_complex_step, exact, rtol=1e-14)
+    np.testing.assert_array_equal(complex_theta, theta)  # restored
+    real_theta = theta.copy()
+    by_difference = central_difference_gradient(lambda: (np.exp(real_theta) * np.cos(real_theta)).sum(), real_theta)
+    np.testing.assert_allclose(by_difference, exact, rtol=1e-8)
+    np.testing.assert_array_equal(real_theta, theta)
+
+
+def test_elements_whose_relu_flips_within_the_step_are_skipped_and_counted():
+    model, x, eps = small_problem("relu", (7,), 1)
+    W, b = model.parameters["encoder.0.W"], model.parameters["encoder.0.b"]
+    b[2] = -(x[1] @ W[:, 2]) + 1e-9  # unit 2 is a hair above its kink for example 1
+    checks = {check.name: check for check in check_vae(model, x, eps)}
+    assert checks["encoder.0.b"].skipped == 1
+    assert checks["encoder.0.W"].skipped == np.count_nonzero(x[1] > 1e-3)
+    assert all(check.passed for check in checks.values())
+    assert "flips" in gradcheck.summary(checks.values())
+
+
+def test_command_prints_a_row_per_array_and_passes(capsys):
+    assert gradcheck.main([]) == 0
+    out = capsys.readouterr().out
+    for name in small_problem()[0].parameters.shapes:
+        assert any(line.startswith(name) and line.endswith("ok") for line in out.splitlines())
+
+
+def test_command_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
+    monkeypatch.setattr(*BACKWARD_BUGS["bias left out"])
+    assert gradcheck.main([]) == 1
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("encoder", "decoder"))]
+    assert all(row.endswith("FAIL") == (row.split()[0].endswith(".b")) for row in rows)
+
+
+def test_float32_cannot_tell_a_right_gradient_from_a_slightly_wrong_one(capsys):
+    assert gradcheck.main(["--dtype", "float32"]) == 1
+    checks = check_vae(*small_problem(), np.float32)
+    assert max(check.central_error for check in checks) > 1e-5
+
+
+def test_command_checks_every_set_up_with_all(capsys):
+    assert gradcheck.main(["--all"]) == 0
+    assert len([line for line in capsys.readouterr().out.splitlines() if line.endswith(": ok")]) == len(SETUPS)

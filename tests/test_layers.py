@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from npvae.gradcheck import central_difference_gradient, complex_step_gradient
+from npvae.layers import ACTIVATIONS, MLP, Dense, sigmoid, softplus
+from npvae.parameters import Parameters
+
+
+def assert_derivative(analytic, loss, at):
+    """Compare with both numerical derivatives of `loss(theta)` at `at`; errors are relative to the largest entry."""
+    theta = at.ravel()
+    complex_theta, real_theta = theta.astype(complex), theta.astype(float)
+    complex_step = complex_step_gradient(lambda: loss(complex_theta), complex_theta)
+    central = central_difference_gradient(lambda: loss(real_theta), real_theta)
+    scale = np.abs(complex_step).max()
+    assert np.abs(analytic.ravel() - complex_step).max() <= 1e-12 * scale
+    assert np.abs(analytic.ravel() - central).max() <= 1e-6 * scale
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activation_backward_is_the_derivative_of_forward(activation, rng):
+    x, weight = rng.normal(0, 2, (4, 5)), rng.normal(size=(4, 5))
+    layer = ACTIVATIONS[activation]()
+    layer.forward(x)
+    d_x = layer.backward(weight)
+    assert_derivative(d_x, lambda theta: (weight * ACTIVATIONS[activation]().forward(theta.reshape(4, 5))).sum(), x)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activation_leaves_its_input_and_the_derivative_it_is_given_alone(activation, rng):
+    x, d_y = rng.normal(size=(4, 5)), rng.normal(size=(4, 5))
+    kept = x.copy(), d_y.copy()
+    layer = ACTIVATIONS[activation]()
+    layer.forward(x)
+    layer.backward(d_y)
+    np.testing.assert_array_equal((x, d_y), kept)
+
+
+def test_activations_are_the_functions_they_are_named_after():
+    x = np.array([[-700.0, -1.0, 0.0, 1.0, 700.0]])
+    np.testing.assert_allclose(ACTIVATIONS["tanh"]().forward(x), [[-1, -0.7615941559557649, 0, 0.7615941559557649, 1]])
+    np.testing.assert_array_equal(ACTIVATIONS["relu"]().forward(x), [[0, 0, 0, 1, 700]])
+    expected = [[np.exp(-700), 0.31326168751822286, np.log(2), 1.3132616875182228, 700]]
+    np.testing.assert_allclose(ACTIVATIONS["softplus"]().forward(x), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softplus_and_sigmoid_neither_overflow_nor_lose_the_tail(dtype):
+    a = np.array([-1e30, -80, 80, 1e30], dtype)
+    with np.errstate(over="raise", invalid="raise"):
+        np.testing.assert_allclose(softplus(a), [0, np.exp(-80.0), 80, 1e30], rtol=1e-6)
+        np.testing.assert_allclose(sigmoid(a), [0, 0, 1, 1], atol=1e-7)
+    assert softplus(a).dtype == sigmoid(a).dtype == dtype
+
+
+def dense(rng, inputs=5, outputs=3):
+    parameters = Parameters({"layer.W": (inputs, outputs), "layer.b": (outputs,)}, float)
+    parameters.values[...] = rng.normal(size=parameters.values.size)
+    return parameters, Dense(parameters, "layer")
+
+
+def test_dense_backward_is_the_derivative_of_forward_in_x_w_and_b(rng):
+    x, weight = rng.normal(size=(4, 5)), rng.normal(size=(4, 3))
+    _, layer = dense(rng)
+    layer.forward(x)
+    d_x = layer.backward(weight)
+    W, b = layer.W.copy(), layer.b.copy()
+    assert_derivative(d_x, lambda theta: (weight * (theta.reshape(4, 5) @ W + b)).sum(), x)
+    assert_derivative(layer.d_W, lambda theta: (weight * (x @ theta.reshape(5, 3) + b)).sum(), W)
+    assert_derivative(layer.d_b, lambda theta: (weight * (x @ W + theta)).sum(), b)
+
+
+def test_dense_backward_overwrites_the_last_gradient(rng):
+    parameters, layer = dense(rng)
+    layer.forward(rng.normal(size=(4, 5)))
+    d_y = rng.normal(size=(4, 3))
+    layer.backward(d_y)
+    first = parameters.gradient.copy()
+    assert layer.backward(d_y, need_d_x=False) is None
+    np.testing.assert_array_equal(parameters.gradient, first)
+
+
+def test_dense_starts_with_units_of_the_stated_spread(rng):
+    _, layer = dense(rng, 400, 300)
+    layer.initialize(rng)
+    for array in (layer.W, layer.b):
+        assert np.abs(array).max() <= 1 / 20
+        np.testing.assert_allclose(array.std(), 1 / 20 / np.sqrt(3), rtol=0.1)
+
+
+def test_mlp_is_its_layers_one_after_the_other(rng):
+    sizes = [5, 4, 3, 2]
+    parameters = Parameters(MLP.shapes("net", sizes), float)
+    network = MLP(parameters, "net", sizes, "softplus")
+    network.initialize(rng)
+    x = rng.normal(size=(6, 5))
+    y = x
+    for i in range(3):
+        y = y @ parameters[f"net.{i}.W"] + parameters[f"net.{i}.b"]
+        y = np.log1p(np.exp(y)) if i < 2 else y  # the last layer is linear
+    np.testing.assert_allclose(network.forward(x), y, rtol=1e-13)

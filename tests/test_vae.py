@@ -1,0 +1,130 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from npvae import VAE, Adam
+from npvae.distributions import bernoulli_log_density, gaussian_log_density
+from npvae.gradcheck import small_problem
+from npvae.vae import reparameterize, reparameterize_gradient
+from tests.test_layers import assert_derivative
+
+
+@pytest.mark.parametrize("argument", [0, 1], ids=["mu", "logvar"])
+def test_reparameterization_gradient_is_the_derivative_of_z(argument, rng):
+    arrays, eps, weight = list(rng.normal(size=(2, 4, 5))), rng.standard_normal((3, 4, 5)), rng.normal(size=(3, 4, 5))
+    analytic = reparameterize_gradient(weight, arrays[1], eps)[argument]
+
+    def loss(theta):
+        return (weight * reparameterize(*arrays[:argument], theta.reshape(4, 5), *arrays[argument + 1 :], eps)).sum()
+
+    assert_derivative(analytic, loss, arrays[argument])
+
+
+def test_z_has_mean_mu_and_standard_deviation_sigma(rng):
+    mu, logvar = np.array([[-1.0, 0.0, 2.0]]), np.log(np.array([[0.04, 1.0, 9.0]]))
+    z = reparameterize(mu, logvar, rng.standard_normal((200_000, 1, 3)))
+    assert np.abs(z.mean(axis=0) - mu).max() < 5 * 3 / np.sqrt(200_000)
+    np.testing.assert_allclose(z.std(axis=0), [[0.2, 1, 3]], rtol=0.01)
+
+
+def test_loss_is_eq_10_written_out_in_loops():
+    vae, x, eps = small_problem("tanh", (7,), 3)
+    p = vae.parameters
+    total = 0.0
+    for b in range(len(x)):
+        h = np.tanh(x[b] @ p["encoder.0.W"] + p["encoder.0.b"])
+        mu, logvar = np.split(h @ p["encoder.1.W"] + p["encoder.1.b"], 2)
+        total -= 0.5 * sum(1 + logvar[j] - mu[j] ** 2 - np.exp(logvar[j]) for j in range(3))  # −KL, Appendix B
+        for noise in eps[:, b]:
+            z = mu + np.sqrt(np.exp(logvar)) * noise
+            y = np.tanh(z @ p["decoder.0.W"] + p["decoder.0.b"]) @ p["decoder.1.W"] + p["decoder.1.b"]
+            y = 1 / (1 + np.exp(-y))
+            total -= sum(x[b, i] * np.log(y[i]) + (1 - x[b, i]) * np.log(1 - y[i]) for i in range(12)) / len(eps)
+    assert vae.loss(x, eps) == pytest.approx(total / len(x), rel=1e-13)
+
+
+def test_loss_exceeds_the_exact_negative_log_likelihood_by_kl_to_the_posterior(rng):
+    """With one latent p(x) is an integral over a line: −ELBO = −log p(x) + KL(q(z|x) ‖ p(z|x)), exactly."""
+    vae = VAE(5, (4,), 1, dtype=float)
+    vae.parameters.values[...] = rng.normal(size=vae.parameters.values.size)
+    images = np.array(list(itertools.product([0.0, 1.0], repeat=5)))  # (32, 5)
+    z = np.linspace(-12, 12, 4001)[:, None]
+    dz = z[1, 0] - z[0, 0]
+    log_prior = gaussian_log_density(z, 0, np.zeros(1))  # (4001,)
+    log_joint = log_prior + bernoulli_log_density(images[:, None], vae.decoder.forward(z))  # (32, 4001)
+    p_x = np.exp(log_joint).sum(axis=1) * dz
+    assert p_x.sum() == pytest.approx(1, rel=1e-10)
+
+    mu, logvar = vae.encode(images)
+    log_q = gaussian_log_density(z, mu[:, None], logvar[:, None])  # (32, 4001)
+    gap = (np.exp(log_q) * (log_q - log_joint + np.log(p_x)[:, None])).sum(axis=1) * dz
+    expected = (gap - np.log(p_x)).mean()
+    assert gap.min() > 0.001
+
+    losses = [vae.loss(images, rng.standard_normal((100, 32, 1))) for _ in range(100)]
+    standard_error = np.std(losses) / 10
+    assert abs(np.mean(losses) - expected) < 5 * standard_error
+    assert standard_error < 0.1 * gap.mean()
+
+
+def test_loss_does_not_depend_on_how_a_batch_is_cut(rng):
+    vae, x, eps = small_problem()
+    whole = vae.loss(x, eps)
+    parts = [vae.loss(x[i : i + 2], eps[:, i : i + 2]) for i in (0, 2)]
+    assert whole == pytest.approx(np.mean(parts), rel=1e-14)
+
+
+def test_terms_of_each_example_add_up_to_the_loss():
+    vae, x, eps = small_problem()
+    loss = vae.loss(x, eps)
+    assert vae.reconstruction.shape == vae.kl.shape == (len(x),)
+    assert (vae.reconstruction + vae.kl).mean() == loss
+
+
+def test_backward_without_a_loss_just_before_it_is_refused(rng):
+    vae, x, eps = small_problem()
+    with pytest.raises(RuntimeError, match="call loss"):
+        vae.backward()
+    for in_between in (lambda: vae.encode(x), lambda: vae.reconstruct(x), lambda: vae.sample(2, rng)):
+        vae.loss(x, eps)
+        in_between()  # overwrites what the layers remember
+        with pytest.raises(RuntimeError, match="call loss"):
+            vae.backward()
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 1, 3), (1, 4, 1)])
+def test_noise_of_another_shape_is_refused_instead_of_broadcast(shape):
+    vae, x, _ = small_problem()
+    with pytest.raises(ValueError, match=r"expected \(L, 4, 3\)"):
+        vae.loss(x, np.zeros(shape))
+
+
+def test_training_arithmetic_stays_in_float32(rng):
+    vae = VAE(12, (7, 5), 3, rng=rng)
+    x, eps = rng.uniform(size=(4, 12)).astype(np.float32), rng.standard_normal((2, 4, 3), np.float32)
+    vae.loss(x, eps)
+    vae.backward()
+    arrays = [*vae.encode(x), vae.reconstruct(x), vae.sample(2, rng), vae.reconstruction, vae.kl]
+    arrays += [layer.x for layer in vae.decoder.layers if hasattr(layer, "x")]
+    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
+
+
+def test_samples_are_decoded_draws_of_the_prior():
+    vae, _, _ = small_problem()
+    z = np.random.default_rng(5).standard_normal((6, 3))
+    np.testing.assert_array_equal(vae.sample(6, np.random.default_rng(5)), vae.decode(z))
+    assert ((vae.decode(z) > 0) & (vae.decode(z) < 1)).all()
+
+
+def test_a_few_images_can_be_learned_by_heart(rng):
+    """If forward, backward and Adam work together, eight random images cost not much more than naming one of eight."""
+    images = (rng.uniform(size=(8, 30)) < 0.5).astype(np.float32)
+    vae = VAE(30, (40,), 4, rng=rng)
+    adam = Adam(vae.parameters, 1e-2)
+    for _ in range(1500):
+        vae.loss(images, rng.standard_normal((1, 8, 4), np.float32))
+        vae.backward()
+        adam.step()
+    loss = np.mean([vae.loss(images, rng.standard_normal((1, 8, 4), np.float32)) for _ in range(100)])
+    assert np.log(8) < loss < 4 * np.log(8)  # 2.1 to 8.3; without a latent code it is 30 log 2 = 20.8 at least
