@@ -229,9 +229,11 @@ def main(arguments=None):
     print(f"relative to the largest entry of the array; allowed: {COMPLEX_TOLERANCE:g} and {CENTRAL_TOLERANCE:g}")
     if options.dtype == "float32":
         print(
-            "float32 carries 7 digits and a difference of two losses loses most of them: a check in float32 must allow an"
+            "float32 carries 7 digits, and a difference of two losses loses most of them: a check in float32 must allow"
         )
-        print("error at which a forgotten term can hide. The same code in float64 and complex128 shows what is right.")
+        print(
+            "an error at which a forgotten term can hide. The same code in float64 and complex128 shows what is right."
+        )
     return 0 if passed else 1
 
 

@@ -63,8 +63,11 @@ class Run:
         path = self.folder / "metrics.csv"
         try:
             with open(path, newline="", encoding="utf-8") as file:
-                return [{name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(file)]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+                header, *rows = csv.reader(file)
+                if tuple(header) != COLUMNS:
+                    raise ValueError(f"its columns are not {','.join(COLUMNS)}")
+                return [dict(zip(COLUMNS, map(float, row), strict=True)) for row in rows]
+        except (OSError, ValueError) as error:
             raise UserError(f"{path} is not the metrics of a run: {error}") from error
 
     def write_metrics(self, rows):
@@ -86,7 +89,7 @@ class Run:
     def load_checkpoint(self):
         """Read what `save_checkpoint` wrote; nothing in it is unpickled."""
         try:
-            with np.load(self.checkpoint, allow_pickle=False) as archive:
+            with open(self.checkpoint, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 return dict(archive)
         except FileNotFoundError as error:
             raise UserError(f"{self.folder} has no checkpoint.npz: the run stopped before it saved one") from error

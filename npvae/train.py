@@ -192,6 +192,8 @@ def resume(options):
     dataset = load(config.dataset, config.data_dir)
     training = Training(config, dataset.train_images)
     training.load(run)
+    if len(run.metrics()) < training.epoch:
+        raise UserError(f"{run.folder / 'metrics.csv'} has {len(run.metrics())} of {training.epoch} finished epochs")
     if config.epochs < training.epoch:
         raise UserError(f"--epochs {config.epochs}: {run.folder} has finished {training.epoch} already")
     run.save_config(config)

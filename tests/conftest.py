@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +8,8 @@ import pytest
 
 from npvae.data.datasets import FILES, load
 from npvae.data.idx import write_idx
+
+SMALL = ("--hidden", "30", "--latent", "3")
 
 
 def pytest_collection_modifyitems(items):
@@ -38,3 +42,41 @@ def few_digits(data_dir, tmp_path_factory):
     for file, array in zip(FILES, arrays, strict=True):
         write_idx(folder / file, array)
     return folder
+
+
+def command(*arguments):
+    """The training command, as a list of words."""
+    return [sys.executable, "-m", "npvae.train", *map(str, arguments)]
+
+
+def run_train(*arguments):
+    """Run the training command to its end without a terminal."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def finished(few_digits, tmp_path_factory):
+    """A run of three epochs, as a process: (folder, what it printed)."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    process = run_train("--dataset", few_digits, *SMALL, "--epochs", 3, "--out", folder)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    return folder, process.stdout
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run a command that must exit with 2 and print one line and nothing else; returns the line."""
+
+    def run(main, arguments):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as exit:
+            code = exit.code
+        captured = capsys.readouterr()
+        assert code == 2
+        assert captured.out == ""
+        assert captured.err.count("\n") == 1
+        return captured.err
+
+    return run

@@ -1,0 +1,111 @@
+import shutil
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from npvae import VAE, plot
+from npvae.config import Config
+from npvae.data.datasets import Dataset, load
+from npvae.runs import COLUMNS, Run
+from npvae.train import Training
+
+
+def test_tile_puts_each_image_in_its_row_and_column():
+    images = np.arange(1, 6)[:, None] * np.ones((1, 6))  # five images of 2 × 3
+    page = plot.tile(images, 2, (2, 3))
+    assert page.shape == (3 * (2 + plot.GAP) + plot.GAP, 2 * (3 + plot.GAP) + plot.GAP)
+    for i, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]):
+        top, left = plot.GAP + row * (2 + plot.GAP), plot.GAP + column * (3 + plot.GAP)
+        assert (page[top : top + 2, left : left + 3] == i + 1).all()
+    assert page.sum() == images.sum()
+
+
+def shown(figure):
+    """The page of images that a figure shows."""
+    return np.asarray(figure.axes[0].images[0].get_array())
+
+
+def blank_dataset(labels=True, name="digits"):
+    images = np.zeros((30, 4), np.uint8)
+    marks = np.arange(30, dtype=np.uint8) % 10 if labels else None
+    return Dataset(name, "test", (2, 2), images, marks, images, marks)
+
+
+def test_manifold_runs_over_quantiles_of_the_prior_from_left_to_right_and_from_bottom_to_top():
+    vae = VAE(4, (), 2)  # a linear decoder that writes z₁ into pixel 0 and z₂ into pixel 1
+    vae.parameters["decoder.0.W"][...] = [[1, 0, 0, 0], [0, 1, 0, 0]]
+    page = shown(plot.manifold(None, vae, blank_dataset(), side=5))
+    cells = page[plot.GAP :: 2 + plot.GAP, plot.GAP :: 2 + plot.GAP][:5, :5]  # pixel 0 of each image
+    z1 = np.log(cells / (1 - cells))
+    np.testing.assert_allclose(
+        z1, np.tile([NormalDist().inv_cdf(p) for p in (0.1, 0.3, 0.5, 0.7, 0.9)], (5, 1)), atol=1e-6
+    )
+    cells = page[plot.GAP :: 2 + plot.GAP, plot.GAP + 1 :: 2 + plot.GAP][:5, :5]  # pixel 1
+    z2 = np.log(cells / (1 - cells))
+    assert (np.diff(z2, axis=0) < 0).all()
+
+
+def test_interpolations_start_and_end_at_the_two_images(rng):
+    vae = VAE(4, (5,), 2, rng=rng)
+    images = rng.integers(0, 256, (30, 4), np.uint8)
+    dataset = Dataset("digits", "test", (2, 2), images, None, images, None)
+    page = shown(plot.interpolations(None, vae, dataset, rows=2, steps=3))
+    cell = 2 + plot.GAP
+    cells = [
+        page[plot.GAP : plot.GAP + 2, plot.GAP + i * cell : plot.GAP + i * cell + 2].reshape(1, 4) for i in range(5)
+    ]
+    assert (cells[0] * 255 == images).all(axis=1).any()
+    assert (cells[4] * 255 == images).all(axis=1).any()
+    np.testing.assert_allclose(cells[1], vae.reconstruct(cells[0]), atol=1e-6)
+    np.testing.assert_allclose(cells[3], vae.reconstruct(cells[4]), atol=1e-6)
+    middle = (vae.encode(cells[0])[0] + vae.encode(cells[4])[0]) / 2
+    np.testing.assert_allclose(cells[2], vae.decode(middle), atol=1e-6)
+
+
+def test_digits_has_a_row_per_class_that_opens_with_an_image_of_the_class(data_dir, rng):
+    digits = load("strokes", str(data_dir))
+    figure = plot.digits(None, VAE(rng=rng), digits)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [str(i) for i in range(10)]
+    page = shown(figure)
+    for label in range(10):
+        top = plot.GAP + label * (28 + plot.GAP)
+        first = np.rint(page[top : top + 28, plot.GAP : plot.GAP + 28] * 255).reshape(1, 784)
+        matches = (digits.test_images == first).all(axis=1)
+        assert digits.test_labels[matches] == [label]
+
+
+@pytest.mark.parametrize("latent", [1, 2, 3])
+def test_every_picture_is_drawn_or_says_why_not(latent, few_digits, tmp_path):
+    dataset = load(str(few_digits))
+    run = Run.create(tmp_path / "run", Config(dataset=str(few_digits), hidden=(10,), latent=latent))
+    Training(run.config, dataset.train_images).save(run)
+    run.write_metrics([dict.fromkeys(COLUMNS, 1.0)])
+    outcome = plot.draw(run, run.vae(dataset), dataset)
+    for name, said in outcome.items():
+        if name == "manifold" and latent != 2:
+            assert "--latent 2" in said
+            continue
+        picture = imread(said)
+        assert min(picture.shape[:2]) > 150
+        assert picture[..., :3].std() > 0.01  # not blank
+    assert len(list(run.images.iterdir())) == len(plot.PICTURES) - (latent != 2)
+
+
+def test_data_without_labels_are_drawn_without_them(rng):
+    dataset, vae = blank_dataset(labels=False), VAE(4, (5,), 3, rng=rng)
+    plot.posterior_means(None, vae, dataset)
+    with pytest.raises(plot.NotApplicable, match="no labels"):
+        plot.digits(None, vae, dataset)
+
+
+def test_command_names_every_picture(finished, tmp_path, capsys):
+    shutil.copytree(finished[0], tmp_path / "run")
+    assert plot.main([str(tmp_path / "run")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [name for name in plot.PICTURES for line in lines if f"{name}.png" in line] == list(plot.PICTURES)
+
+
+def test_what_is_not_a_run_is_refused(tmp_path, refused):
+    assert "config.json" in refused(plot.main, [tmp_path / "nothing"])

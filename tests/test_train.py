@@ -1,0 +1,272 @@
+"""The training command: what it leaves behind, how it stops and goes on, and what it refuses."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+
+import numpy as np
+import pytest
+
+from npvae import train
+from npvae.config import Config
+from npvae.data.datasets import load
+from npvae.runs import COLUMNS, Run
+from tests.conftest import SMALL, command, run_train
+
+
+def test_run_leaves_settings_metrics_checkpoint_and_images(finished):
+    folder, _ = finished
+    assert {path.name for path in folder.iterdir()} == {"config.json", "metrics.csv", "checkpoint.npz", "images"}
+    assert {path.name for path in (folder / "images").iterdir()} == {
+        "learning-curves.png",
+        "reconstructions.png",
+        "samples.png",
+    }
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert [(row["epoch"], row["examples"]) for row in rows] == [("1", "600"), ("2", "1200"), ("3", "1800")]
+    for row in rows:
+        for split in ("train", "test"):
+            terms = float(row[f"{split}_reconstruction"]) + float(row[f"{split}_kl"])
+            assert float(row[f"{split}_loss"]) == pytest.approx(terms, abs=2e-6)
+    assert json.loads((folder / "config.json").read_text())["hidden"] == [30]
+
+
+def test_training_lowers_the_test_loss(finished):
+    rows = Run.open(finished[0]).metrics()
+    assert rows[0]["test_loss"] > rows[1]["test_loss"] > rows[2]["test_loss"]
+
+
+def test_output_has_a_line_per_epoch_and_says_what_to_do_next(finished):
+    folder, out = finished
+    lines = out.splitlines()
+    assert sum(line.startswith("epoch ") for line in lines) == 3
+    assert f"{Run.open(folder).metrics()[-1]['test_loss']:.2f}" in lines[-3]
+    assert str(folder) in lines[-3]
+    assert f"python -m npvae.plot {folder}" in lines[-2]
+    assert f"python -m npvae.evaluate {folder}" in lines[-1]
+
+
+def test_checkpoint_needs_no_pickle(finished):
+    with np.load(finished[0] / "checkpoint.npz", allow_pickle=False) as archive:
+        assert all(archive[name].dtype.kind in "iufU" for name in archive.files)
+
+
+def test_same_settings_same_checkpoint_and_another_seed_another(finished, few_digits, tmp_path):
+    checkpoint = (finished[0] / "checkpoint.npz").read_bytes()
+    arguments = ("--dataset", few_digits, *SMALL, "--epochs", 3, "--out")
+    assert run_train(*arguments, tmp_path / "same").returncode == 0
+    assert (tmp_path / "same" / "checkpoint.npz").read_bytes() == checkpoint
+    assert run_train(*arguments, tmp_path / "other", "--seed", 1).returncode == 0
+    assert (tmp_path / "other" / "checkpoint.npz").read_bytes() != checkpoint
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
+def test_resume_is_bit_exact_wherever_training_stops(optimizer, few_digits, tmp_path, monkeypatch):
+    dataset = load(str(few_digits))
+    settings = {"hidden": (30,), "latent": 3, "batch_size": 64, "samples": 2, "epochs": 2, "optimizer": optimizer}
+    config = Config(dataset=str(few_digits), learning_rate=1e-3, **settings)
+
+    class StopAfter:
+        """Stands for a Ctrl-C that comes during step number `steps`."""
+
+        def __init__(self, steps):
+            self.steps = steps
+
+        @property
+        def signal(self):
+            self.steps -= 1
+            return signal.SIGINT if self.steps < 0 else None
+
+    def go(name, *stops):
+        run = Run.create(tmp_path / name, config)
+        training = train.Training(config, dataset.train_images)
+        training.save(run)
+        for stop in stops:
+            train.fit(training, run, dataset, stop)
+            training = train.Training(config, dataset.train_images)  # as a new process would
+            training.load(run)
+        while training.epoch < config.epochs:
+            train.fit(training, run, dataset, StopAfter(10**9))
+        return (tmp_path / name / "checkpoint.npz").read_bytes(), run.metrics()
+
+    whole, rows = go("whole")
+    stopped, stopped_rows = go("stopped", StopAfter(3), StopAfter(9), StopAfter(0))
+    assert stopped == whole
+    for row, stopped_row in zip(rows, stopped_rows, strict=True):
+        assert {**row, "seconds": 0} == {**stopped_row, "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_resume_is_bit_exact_after_a_signal(number, code, data_dir, tmp_path):
+    arguments = ("--dataset", "strokes", "--data-dir", data_dir, *SMALL, "--epochs", 6, "--out")
+    assert run_train(*arguments, tmp_path / "whole").returncode == 0
+
+    folder = tmp_path / "stopped"
+    with subprocess.Popen(
+        command(*arguments, folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not process.stdout.readline().startswith("epoch 1/6"):
+            assert process.poll() is None
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err == ""
+    if number != signal.SIGKILL:
+        assert f"python -m npvae.train --resume {folder}" in out
+    assert len(Run.open(folder).metrics()) < 6
+    assert not list(folder.glob(".*")) or number == signal.SIGKILL  # no temporary file is left
+
+    resumed = run_train("--resume", folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (folder / "checkpoint.npz").read_bytes() == (tmp_path / "whole" / "checkpoint.npz").read_bytes()
+    assert [row["epoch"] for row in Run.open(folder).metrics()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_resume_with_more_epochs_is_the_longer_run(finished, few_digits, tmp_path):
+    arguments = ("--dataset", few_digits, *SMALL, "--out", tmp_path / "run", "--epochs")
+    assert run_train(*arguments, 1).returncode == 0
+    assert run_train("--resume", tmp_path / "run", "--epochs", 3).returncode == 0
+    assert (tmp_path / "run" / "checkpoint.npz").read_bytes() == (finished[0] / "checkpoint.npz").read_bytes()
+
+
+def test_metrics_row_that_a_kill_left_without_its_checkpoint_is_written_anew(finished, few_digits, tmp_path):
+    arguments = ("--dataset", few_digits, *SMALL, "--out", tmp_path / "run", "--epochs")
+    assert run_train(*arguments, 1).returncode == 0
+    run = Run.open(tmp_path / "run")
+    run.write_metrics([*run.metrics(), {**run.metrics()[0], "epoch": 2}])
+    assert run_train("--resume", run.folder, "--epochs", 3).returncode == 0
+    rows, expected = run.metrics(), Run.open(finished[0]).metrics()
+    assert [{**row, "seconds": 0} for row in rows] == [{**row, "seconds": 0} for row in expected]
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(few_digits, tmp_path):
+    process = run_train("--dataset", few_digits, *SMALL, "--learning-rate", 1000, "--out", tmp_path / "run")
+    assert process.returncode == 1
+    assert process.stderr.count("\n") == 1
+    assert "step " in process.stderr
+    assert "learning rate 1000" in process.stderr
+    assert str(tmp_path / "run" / "checkpoint.npz") in process.stderr
+    assert np.isfinite(Run.open(tmp_path / "run").load_checkpoint()["parameters"]).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
+def test_bar_on_a_terminal_shows_loss_reconstruction_kl_and_images_per_second(data_dir, tmp_path):
+    import fcntl
+    import termios
+
+    terminal, end = os.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))  # 40 lines of 120 characters
+    arguments = ("--dataset", "strokes", "--data-dir", data_dir, "--epochs", 1, "--out", tmp_path / "run")
+    with subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=end) as process:
+        os.close(end)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(terminal, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not piece:
+                break
+            shown += piece
+    os.close(terminal)
+    assert process.returncode == 0
+    shown = shown.decode()
+    for part in ("epoch 1/1", "loss ", " + KL ", "images/s"):
+        assert part in shown
+
+
+BAD_OPTIONS = {
+    "--epochs 0": "from 1 to",
+    "--epochs ten": "from 1 to",
+    "--latent -3": "from 1 to",
+    "--latent 2.5": "whole number",
+    "--hidden 0": "from 1 to",
+    "--hidden 100 0": "from 1 to",
+    "--batch-size 0": "from 1 to",
+    "--samples 0": "from 1 to",
+    "--learning-rate 0": "above 0",
+    "--learning-rate -1": "above 0",
+    "--learning-rate nan": "above 0",
+    "--learning-rate fast": "above 0",
+    "--seed -1": "from 0 to",
+    "--activation gelu": "tanh, relu, softplus",
+    "--optimizer adamw": "sgd, adagrad, adam",
+    "--dataset nonesuch": "auto, mnist",
+    "--epoch 3": "--epoch",
+    "--resume nowhere": "nowhere",
+}
+
+
+@pytest.mark.parametrize("options", BAD_OPTIONS)
+def test_wrong_value_is_refused_by_name_with_what_is_allowed(options, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = refused(train.main, options.split())
+    assert options.split()[0].lstrip("-").split("-")[0] in message or options.split()[1] in message
+    assert BAD_OPTIONS[options] in message
+    assert not list(tmp_path.iterdir())  # nothing half-made is left
+
+
+def test_help_states_every_default(capsys):
+    with pytest.raises(SystemExit) as exit:
+        train.main(["--help"])
+    assert exit.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    defaults = "auto 500 20 tanh adam 0.001 100 1 10 0".split()
+    for value in defaults:
+        assert f"(default: {value})" in text
+
+
+def test_taken_name_is_refused_and_the_run_there_is_untouched(finished, few_digits, refused):
+    folder, _ = finished
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    message = refused(train.main, ["--dataset", few_digits, "--out", folder])
+    assert f"--resume {folder}" in message
+    assert before == {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--latent", 4], "--latent cannot change"),
+        (["--hidden", 30, 30], "--hidden cannot change"),
+        (["--epochs", 2], "has finished 3"),
+        (["--out", "elsewhere"], "--out"),
+    ],
+)
+def test_resume_refuses_what_would_make_it_another_run(options, expected, finished, refused):
+    assert expected in refused(train.main, ["--resume", finished[0], *options])
+
+
+def damage(path, how):
+    content = path.read_bytes()
+    path.write_bytes({"cut": content[: len(content) // 2], "emptied": b"", "other": b"not a run"}[how])
+
+
+@pytest.mark.parametrize("name", ["config.json", "checkpoint.npz", "metrics.csv"])
+@pytest.mark.parametrize("how", ["cut", "emptied", "other"])
+def test_broken_run_is_refused_in_one_line_that_names_the_file(name, how, finished, tmp_path, refused):
+    shutil.copytree(finished[0], tmp_path / "run")
+    damage(tmp_path / "run" / name, how)
+    assert name in refused(train.main, ["--resume", tmp_path / "run"])
+
+
+def test_checkpoint_of_another_model_is_refused(finished, few_digits, tmp_path, refused):
+    arguments = ("--dataset", few_digits, "--hidden", 31, "--epochs", 1, "--out", tmp_path / "run")
+    assert run_train(*arguments).returncode == 0
+    (tmp_path / "run" / "checkpoint.npz").write_bytes((finished[0] / "checkpoint.npz").read_bytes())
+    assert "checkpoint.npz" in refused(train.main, ["--resume", tmp_path / "run"])
+
+
+@pytest.mark.mnist
+def test_two_epochs_on_mnist_reach_the_loss_that_pytorch_reaches(tmp_path):
+    process = run_train("--dataset", "mnist", "--epochs", 2, "--out", tmp_path / "run")
+    assert process.returncode == 0
+    assert Run.open(tmp_path / "run").metrics()[-1]["test_loss"] < 121
