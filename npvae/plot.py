@@ -136,6 +136,8 @@ def posterior_means(run, vae, dataset, count=5000):
         centre = np.median(points[labels == label], axis=0)
         box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": CLASSES[label % 10], "linewidth": 2}
         axes.text(*centre, str(label), ha="center", va="center", fontsize=11, fontweight="bold", bbox=box)
+        axes.scatter([], [], s=30, color=CLASSES[label % 10], label=str(label))  # for the legend: circles may overlap
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
     return figure
 
 

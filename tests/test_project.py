@@ -1,6 +1,7 @@
 """What holds for the project as a whole."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,3 +39,17 @@ def test_command_starts_without_a_warning(module):
     assert process.returncode == 0
     assert process.stderr == ""
     assert f"python -m npvae.{module}" in process.stdout
+
+
+def test_python_in_the_readme_runs(data_dir, monkeypatch):
+    monkeypatch.setenv("NPVAE_DATA", str(data_dir))
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, {})
+
+
+def test_paths_in_the_readme_exist():
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+    assert not missing
