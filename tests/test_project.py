@@ -16,12 +16,6 @@ def test_import_npvae_imports_nothing_heavier_than_numpy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]], ids=" ".join)
-def test_ruff_finds_nothing(arguments):
-    process = subprocess.run([sys.executable, "-m", "ruff", *arguments, "."], cwd=ROOT, capture_output=True, text=True)
-    assert process.returncode == 0, process.stdout
-
-
 def test_nothing_but_numpy_computes():
     allowed = {"numpy", "matplotlib", "requests", "urllib3", "tqdm", "npvae"} | set(sys.stdlib_module_names)
     for path in (ROOT / "npvae").rglob("*.py"):

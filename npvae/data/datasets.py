@@ -113,24 +113,33 @@ def load(name, data_dir=""):
         return _load_folder(Path(name))
     except DownloadError as error:
         raise UserError(f"{name}: {error}; put the four files into {root / name}, or use --dataset strokes") from error
-    except (IDXError, OSError) as error:
+    except IDXError as error:
+        again = "; delete the file to have it made again" if name in ("auto", "strokes", *PUBLISHED) else ""
+        raise UserError(f"{name}: {error}{again}") from error
+    except OSError as error:
         raise UserError(f"{name}: {error}") from error
 
 
 def _load_auto(root):
+    folder = root / "mnist"
     try:
-        return _load_published("mnist", root / "mnist")
+        _fetch_missing("mnist", folder)
     except (DownloadError, OSError) as error:
-        why = f"the built-in digits, because MNIST is not in {root / 'mnist'} and {error}"
+        why = f"the built-in digits, because MNIST is not in {folder} and {error}"
         return _load_strokes(root / "strokes", why)
+    return _load_published("mnist", folder)  # outside the try: files that are there but broken are an error
 
 
 def _load_published(name, folder):
+    _fetch_missing(name, folder)
+    return _read_four(name, f"from {folder}", folder)
+
+
+def _fetch_missing(name, folder):
     bases, hashes = PUBLISHED[name]
     for file, sha256 in zip(FILES, hashes, strict=True):
         if _find(folder, file) is None:
             download([f"{base}{file}.gz" for base in bases], folder / f"{file}.gz", sha256)
-    return _read_four(name, f"from {folder}", folder)
 
 
 def _load_strokes(folder, origin):

@@ -80,10 +80,14 @@ def _reason(error):
     """What went wrong, without the layers of wrapping."""
     if isinstance(error, DownloadError):
         return str(error)
+    if isinstance(error, requests.ConnectionError) and isinstance(error.args[0], urllib3.exceptions.ProtocolError):
+        error = error.args[0]  # connected, and then dropped before the answer
     if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
         return "no answer in time"
     if isinstance(error, (urllib3.exceptions.ProtocolError, requests.exceptions.ChunkedEncodingError)):
         return "the connection broke off"
+    if isinstance(error, (requests.exceptions.SSLError, urllib3.exceptions.SSLError)):
+        return "no secure connection"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return f"{type(error).__name__}"

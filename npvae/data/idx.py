@@ -88,10 +88,10 @@ def _read(file, path, magic, largest):
     dtype = np.dtype(TYPES[head[2]])
     expected = math.prod(shape) * dtype.itemsize
     described = f"{_times(shape)} of {dtype.itemsize} bytes"
-    header_size = 4 + 4 * dimensions
-    if header_size + expected > largest:
+    room = largest - (4 + 4 * dimensions)  # for the data, after the header
+    if expected > room:
         raise IDXError(
-            f"{path}: the header promises {described}, {expected} bytes, more than the file can hold ({largest})"
+            f"{path}: the header promises {described}, {expected} bytes, more than the file can hold ({room})"
         )
 
     data = _take(file, expected)
@@ -117,7 +117,8 @@ def _take(file, count):
 
 
 def _times(shape):
-    return " × ".join(map(str, shape)) or "one number"
+    shown = [*map(str, shape[:8]), *["…"] * (len(shape) > 8)]
+    return " × ".join(shown) or "one number"
 
 
 def _lower(error):
