@@ -1,19 +1,13 @@
-"""The settings of a run, and the command lines that are made from them."""
+"""The settings of a run, and the command line that is made from them."""
 
 import argparse
 import dataclasses
-import functools
 import json
-import signal
-import sys
 from dataclasses import dataclass
 
+from npvae.commands import UserError
 from npvae.layers import ACTIVATIONS
 from npvae.optimizers import OPTIMIZERS
-
-
-class UserError(Exception):
-    """A mistake of the user's, told in one line: the commands print it and exit with 2."""
 
 
 def setting(default, help, kind=str, low=None, high=None, choices=None, above=None):
@@ -21,8 +15,13 @@ def setting(default, help, kind=str, low=None, high=None, choices=None, above=No
     return dataclasses.field(
         default=default,
         metadata={
-            **{"help": help, "kind": kind, "many": isinstance(default, tuple)},
-            **{"low": low, "above": above, "high": high, "choices": choices},
+            "help": help,
+            "kind": kind,
+            "many": isinstance(default, tuple),
+            "low": low,
+            "above": above,
+            "high": high,
+            "choices": choices,
         },
     )
 
@@ -34,7 +33,7 @@ class Config:
     dataset: str = setting(
         "auto", "auto, mnist, fashion-mnist, kmnist, strokes, frey, or a folder with the four IDX files of MNIST"
     )
-    data_dir: str = setting("", "folder that holds a folder per dataset; empty means $NPVAE_DATA, else data/")
+    data_dir: str = setting("", "folder that holds a folder per data set (default: $NPVAE_DATA, else data/)")
     hidden: tuple = setting(
         (500,), "units of each hidden layer of the encoder; the decoder's are in reverse", int, 1, 100_000
     )
@@ -99,30 +98,18 @@ def _expected(field):
     return noun
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser that tells a mistake in one line, without the usage, and exits with 2."""
-
-    def __init__(self, module, description):
-        super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def add_settings(parser):
     """An option for each setting; an option that is not given leaves no trace in the parsed namespace."""
     for field in dataclasses.fields(Config):
-        default = field.default
-        shown = " ".join(map(str, default)) if field.metadata["many"] else default
+        limits = field.metadata
+        default = " ".join(map(str, field.default)) if limits["many"] else field.default
         parser.add_argument(
             option_name(field.name),
             type=_converter(field),
-            nargs="+" if field.metadata["many"] else None,
-            metavar=field.name.upper()
-            if field.metadata["choices"] is None
-            else "{" + ",".join(field.metadata["choices"]) + "}",
+            nargs="+" if limits["many"] else None,
+            metavar="{" + ",".join(limits["choices"]) + "}" if limits["choices"] else field.name.upper(),
             default=argparse.SUPPRESS,
-            help=f"{field.metadata['help']} (default: {shown if shown != '' else 'empty'})",
+            help=limits["help"] + ("" if default == "" else f" (default: {default})"),
         )
 
 
@@ -147,23 +134,3 @@ def given_settings(options):
         for name, value in vars(options).items()
         if name in names
     }
-
-
-def command(main):
-    """Wrap a `main(arguments)`: a UserError is told in one line and exits with 2, Ctrl-C with 130, SIGTERM with 143."""
-
-    @functools.wraps(main)
-    def wrapped(arguments=None):
-        signal.signal(
-            signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
-        )  # so that temporary files are removed
-        try:
-            return main(arguments)
-        except UserError as error:
-            print(f"{main.__module__}: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 128 + signal.SIGINT
-
-    return wrapped

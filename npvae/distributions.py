@@ -33,7 +33,7 @@ def bernoulli_log_density(x, logits):
 
 
 def bernoulli_log_density_gradient(x, logits):
-    """d log p(x) / d logits = x − y, (..., D)."""
+    """d log p(x) / d logits = x − y, of the shape of `logits`, to which x (..., D) is broadcast."""
     d_logits = sigmoid(logits)
     return np.subtract(x, d_logits, out=d_logits)
 
@@ -53,7 +53,7 @@ def gaussian_log_density(z, mu, logvar):
 
 
 def gaussian_log_density_gradient(z, mu, logvar):
-    """(d_z, d_mu, d_logvar) of `gaussian_log_density`, each (..., J)."""
+    """(d_z, d_mu, d_logvar) of `gaussian_log_density`, each (..., J); arguments as there."""
     precision = np.exp(-logvar)
     d_mu = (z - mu) * precision
     d_logvar = ((z - mu) ** 2 * precision - 1) / 2
@@ -71,9 +71,10 @@ def gaussian_kl(mu, logvar):
     -------
     (...,) array, nats, never negative
     """
-    return -(1 + logvar - mu**2 - np.exp(logvar)).sum(axis=-1) / 2
+    # σ² − 1 as expm1(logvar): near the prior, where σ² is close to 1, the difference would lose its digits
+    return (mu**2 + np.expm1(logvar) - logvar).sum(axis=-1) / 2
 
 
 def gaussian_kl_gradient(mu, logvar):
-    """(d_mu, d_logvar) of `gaussian_kl`: mu and (σ² − 1) / 2, each (..., J)."""
-    return mu, (np.exp(logvar) - 1) / 2
+    """(d_mu, d_logvar) of `gaussian_kl`, each (..., J): mu and (σ² − 1) / 2."""
+    return mu.copy(), np.expm1(logvar) / 2

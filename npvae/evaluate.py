@@ -6,12 +6,12 @@ import sys
 
 import numpy as np
 
-from npvae.config import OneLineParser, command
-from npvae.data.datasets import batch, load
-from npvae.runs import Run
+from npvae.commands import command
+from npvae.data.datasets import batch
+from npvae.runs import Run, run_parser
 
-NOISE_SEED = 0  # the same noise at each evaluation, so that the same parameters give the same numbers
-BATCH_SIZE = 500
+NOISE_SEED = 1  # the same noise at each evaluation, so that the same parameters give the same numbers
+BATCH_SIZE = 500  # decoded at once: images times samples
 PROTOCOL = "grey pixels as Bernoulli means"
 
 
@@ -31,25 +31,24 @@ def bound_terms(vae, images, samples=1):
     """
     rng = np.random.default_rng(NOISE_SEED)
     reconstruction, kl = np.empty(len(images)), np.empty(len(images))
-    for start in range(0, len(images), BATCH_SIZE):
-        rows = slice(start, start + BATCH_SIZE)
+    size = max(1, BATCH_SIZE // samples)
+    for start in range(0, len(images), size):
+        rows = slice(start, start + size)
         x = batch(images, rows)
         vae.loss(x, rng.standard_normal((samples, len(x), vae.latent), np.float32))
         reconstruction[rows], kl[rows] = vae.reconstruction, vae.kl
     return {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
 
 
-@command
+@command("npvae.evaluate")
 def main(arguments=None):
     """Print the test loss of a run and its two terms, each with its standard error over the examples."""
-    parser = OneLineParser("npvae.evaluate", "Evaluate a run on its test set.")
-    parser.add_argument("run", metavar="RUN", help="the run's folder")
-    parser.add_argument("--data-dir", help="as in training; by default the one that the run was trained with")
+    parser = run_parser("npvae.evaluate", "Evaluate a run on its test set.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
 
     run = Run.open(options.run)
-    dataset = load(run.config.dataset, options.data_dir or run.config.data_dir)
+    dataset = run.dataset(options.data_dir)
     terms = bound_terms(run.vae(dataset), dataset.test_images, run.config.samples)
     count = len(dataset.test_images)
     result = {

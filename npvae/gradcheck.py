@@ -9,13 +9,14 @@ or `central_difference_gradient` a function that computes your loss from an arra
 """
 
 import argparse
+import functools
 import math
 import sys
 from dataclasses import dataclass
 
 import numpy as np
 
-from npvae.config import OneLineParser
+from npvae.commands import OneLineParser, command
 from npvae.layers import ACTIVATIONS, ReLU
 from npvae.vae import VAE
 
@@ -51,16 +52,19 @@ def complex_step_gradient(loss, theta, step=COMPLEX_STEP):
     ----------
     loss : callable of no arguments
         Returns a complex number, computed from the current content of `theta`.
-    theta : (P,) complex array
+    theta : complex array of any shape
         Changed element by element while this runs, and restored.
     step : float
 
     Returns
     -------
-    (P,) array of the real dtype of `theta`
+    array of the shape and the real dtype of `theta`
     """
-    gradient = np.empty(theta.size, theta.real.dtype)
-    for i, value in enumerate(theta.copy()):
+    if theta.dtype.kind != "c":
+        raise TypeError(f"theta is {theta.dtype}, expected a complex array: use theta.astype(complex)")
+    gradient = np.empty(theta.shape, theta.real.dtype)
+    for i in np.ndindex(theta.shape):
+        value = theta[i]
         theta[i] = value + 1j * step
         gradient[i] = loss().imag / step
         theta[i] = value
@@ -74,7 +78,7 @@ def central_difference_gradient(loss, theta, step=None, kinks=lambda: ()):
     ----------
     loss : callable of no arguments
         Returns a number, computed from the current content of `theta`.
-    theta : (P,) real array
+    theta : float array of any shape
         Changed element by element while this runs, and restored.
     step : float, optional
         By default the cube root of the machine epsilon, where the error of the formula and that of rounding balance.
@@ -83,18 +87,27 @@ def central_difference_gradient(loss, theta, step=None, kinks=lambda: ()):
 
     Returns
     -------
-    (P,) array of the dtype of `theta`; NaN where the step crosses a kink
+    array of the shape and dtype of `theta`; NaN where the step crosses a kink, and only there
+
+    Raises
+    ------
+    ValueError
+        If the loss is NaN.
     """
+    if theta.dtype.kind != "f":
+        raise TypeError(f"theta is {theta.dtype}, expected a float array: use theta.astype(float)")
     step = np.finfo(theta.dtype).eps ** (1 / 3) if step is None else step
     loss()
     sides = [side.copy() for side in kinks()]
     gradient = np.empty_like(theta)
-    for i, value in enumerate(theta.copy()):
-        difference, crossed = 0.0, False
+    for i in np.ndindex(theta.shape):
+        value, difference, crossed = theta[i], 0.0, False
         for sign in (1, -1):
             theta[i] = value + sign * step
             difference += sign * loss()
             crossed |= any((now != side).any() for now, side in zip(kinks(), sides, strict=True))
+        if np.isnan(difference):
+            raise ValueError(f"the loss is NaN within the step of element {i}")
         gradient[i] = np.nan if crossed else difference / (2 * step)
         theta[i] = value
     return gradient
@@ -179,12 +192,12 @@ def small_problem(activation="tanh", hidden=(7, 5), samples=3, seed=0):
 def report(checks):
     """The checks as a table, one line per array."""
     rows = [f"{'array':<12} {'shape':>8} {'worst':>9} {'analytic':>12} {'complex step':>12} {'central diff':>12}"]
-    rows[0] += f" {'rel. error':>10} {'rel. error':>10} {'skipped':>7}  verdict"
+    rows[0] += f" {'err complex':>11} {'err central':>11} {'skipped':>7}  verdict"
     for c in checks:
         shape, worst = "×".join(map(str, c.shape)), ",".join(map(str, c.worst))
         rows.append(
             f"{c.name:<12} {shape:>8} {f'[{worst}]':>9} {c.analytic:12.4e} {c.complex_step:12.4e} {c.central:12.4e}"
-            f" {c.complex_error:10.1e} {c.central_error:10.1e} {c.skipped:7d}  {'ok' if c.passed else 'FAIL'}"
+            f" {c.complex_error:11.1e} {c.central_error:11.1e} {c.skipped:7d}  {'ok' if c.passed else 'FAIL'}"
         )
     return "\n".join(rows)
 
@@ -201,6 +214,7 @@ def summary(checks):
     )
 
 
+@command("npvae.gradcheck")
 def main(arguments=None):
     """Print the table; return 0 if every array passes, else 1."""
     parser = OneLineParser(
@@ -210,9 +224,9 @@ def main(arguments=None):
     add("--activation", choices=ACTIVATIONS, default="tanh", help="of the hidden layers (default: tanh)")
     add("--hidden", type=positive, nargs="+", default=[7, 5], help="units of each hidden layer (default: 7 5)")
     add("--samples", type=positive, default=3, help="samples of z per example, L of eq. 7 (default: 3)")
-    add("--seed", type=positive, default=1, help="of parameters, data and noise (default: 1)")
+    add("--seed", type=functools.partial(positive, low=0), default=1, help="of parameters, data and noise (default: 1)")
     add("--dtype", choices=("float64", "float32"), default="float64", help="precision of the check (default: float64)")
-    add("--all", action="store_true", help="a line for each activation, one and two hidden layers, L = 1 and 3")
+    add("--all", action="store_true", help="instead, a line for each activation, 1 and 2 hidden layers, L = 1 and 3")
     options = parser.parse_args(arguments)
 
     setups = [(options.activation, options.hidden, options.samples)]
@@ -237,10 +251,10 @@ def main(arguments=None):
     return 0 if passed else 1
 
 
-def positive(text):
-    """A whole number from 1 on, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
+def positive(text, low=1):
+    """A whole number from `low` on, for argparse."""
+    if not text.isdecimal() or int(text) < low:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {low}")
     return int(text)
 
 

@@ -44,7 +44,7 @@ class Dense:
         self.d_W, self.d_b = parameters.d(f"{name}.W"), parameters.d(f"{name}.b")
 
     def initialize(self, rng):
-        """W and b uniform within ±1/√I, so that units start where their activation is steep (LeCun et al. 1998)."""
+        """W and b uniform within ±1/√I: the sum over I inputs then starts where an activation is steep."""
         bound = 1 / math.sqrt(len(self.W))
         for array in (self.W, self.b):
             array[...] = rng.uniform(-bound, bound, array.shape)

@@ -11,7 +11,15 @@ import numpy as np
 
 
 class Optimizer:
-    """What the three share: the parameters, the learning rate, and room for one temporary vector."""
+    """What the three share: the parameters, the learning rate, and room for one temporary vector.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Its `values` (P,) are changed in place by `step()`, after a backward pass has written its `gradient` (P,).
+    learning_rate : float
+        Step size; in Adam about the size of a parameter's first steps.
+    """
 
     def __init__(self, parameters, learning_rate):
         self.parameters = parameters

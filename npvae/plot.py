@@ -6,13 +6,13 @@ from statistics import NormalDist
 import numpy as np
 from matplotlib.figure import Figure
 
-from npvae.config import OneLineParser, command
-from npvae.data.datasets import batch, load
+from npvae.commands import command
+from npvae.data.datasets import batch
 from npvae.files import replacing
-from npvae.runs import Run
+from npvae.runs import Run, run_parser
 from npvae.vae import reparameterize
 
-SEED = 0  # of every draw in a picture: the same run, the same pictures
+SEED = 2  # of every draw in a picture: the same run, the same pictures
 TRAIN, TEST = "#0072B2", "#D55E00"  # two colours of Okabe & Ito 2008
 # ten colours that colour-blind people tell apart (Petroff 2021, arXiv 2107.02270), in the order of the digits
 CLASSES = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
@@ -66,29 +66,30 @@ def learning_curves(run, vae, dataset):
         ("kl", "KL(q(z|x) ‖ p(z))"),
     )
     for axes, (term, title) in zip(figure.subplots(1, 3), panels, strict=True):
-        for split, colour, marker in (("train", TRAIN, "o"), ("test", TEST, "s")):
+        for split, label, colour, marker in (
+            ("train", "train, mean over the epoch", TRAIN, "o"),
+            ("test", "test", TEST, "s"),
+        ):
             values = [row[f"{split}_{term}"] for row in rows]
-            axes.plot(epochs, values, color=colour, marker=marker, markersize=3.5, linewidth=1.5, label=split)
+            axes.plot(epochs, values, color=colour, marker=marker, markersize=3.5, linewidth=1.5, label=label)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.axes[0].set_ylabel("nats per image")
+    figure.axes[0].set_ylabel("nats per example")
     figure.axes[0].legend(frameon=False)
     return figure
 
 
 def reconstructions(run, vae, dataset):
-    x = batch(dataset.test_images, slice(0, 20))  # (20, D)
-    halves = (
-        np.split(np.stack([x, vae.reconstruct(x)]), 2, axis=1) if len(x) == 20 else [np.stack([x, vae.reconstruct(x)])]
-    )
-    images = np.concatenate([half.reshape(-1, x.shape[1]) for half in halves])
-    labels = ["original", "reconstruction"] * len(halves)
-    return picture(
-        "Test images and their reconstructions at the posterior mean", images, len(halves[0][0]), dataset, labels
-    )
+    columns = min(10, len(dataset.test_images))
+    count = min(20, len(dataset.test_images)) // columns * columns  # one full row or two
+    x = batch(dataset.test_images, slice(0, count))  # (count, D)
+    pairs = np.stack([half.reshape(-1, columns, x.shape[1]) for half in (x, vae.reconstruct(x))], axis=1)
+    labels = ["original", "reconstruction"] * len(pairs)
+    title = "Test images and their reconstructions at the posterior mean"
+    return picture(title, pairs.reshape(-1, x.shape[1]), columns, dataset, labels)
 
 
 def samples(run, vae, dataset):
@@ -116,6 +117,8 @@ def posterior_means(run, vae, dataset, count=5000):
     elif vae.latent == 2:
         points, names = mu, ("mu₁", "mu₂")
     else:
+        if len(mu) < 3:
+            raise NotApplicable("needs three test images")
         centred = mu - mu.mean(axis=0)
         _, singular_values, directions = np.linalg.svd(centred, full_matrices=False)
         share = singular_values**2 / (singular_values**2).sum()
@@ -200,16 +203,14 @@ def draw(run, vae, dataset, names=PICTURES):
     return outcome
 
 
-@command
+@command("npvae.plot")
 def main(arguments=None):
     """Draw every picture that the run allows; print where each lies."""
-    parser = OneLineParser("npvae.plot", "Draw the pictures of a run into its folder images/.")
-    parser.add_argument("run", metavar="RUN", help="the run's folder")
-    parser.add_argument("--data-dir", help="as in training; by default the one that the run was trained with")
+    parser = run_parser("npvae.plot", "Draw the pictures of a run into its folder images/.")
     options = parser.parse_args(arguments)
 
     run = Run.open(options.run)
-    dataset = load(run.config.dataset, options.data_dir or run.config.data_dir)
+    dataset = run.dataset(options.data_dir)
     for line in draw(run, run.vae(dataset), dataset).values():
         print(line)
     return 0

@@ -2,19 +2,19 @@
 
 import csv
 import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from npvae.config import Config, UserError
+from npvae.commands import OneLineParser, UserError
+from npvae.config import Config
+from npvae.data.datasets import load
 from npvae.files import replacing
 from npvae.vae import VAE
 
 # nats per example; `examples` and `seconds` count from the start of the run, evaluation included in the seconds
-COLUMNS = (
-    *("epoch", "examples", "train_loss", "train_reconstruction", "train_kl"),
-    *("test_loss", "test_reconstruction", "test_kl", "seconds"),
+COLUMNS = tuple(
+    "epoch examples train_loss train_reconstruction train_kl test_loss test_reconstruction test_kl seconds".split()
 )
 
 
@@ -32,9 +32,7 @@ class Run:
         try:
             Path(folder).mkdir(parents=True)
         except FileExistsError as error:
-            raise UserError(
-                f"{folder} is there already: choose another --out, or go on with --resume {folder}"
-            ) from error
+            raise UserError(taken(folder)) from error
         except OSError as error:
             raise UserError(f"{folder} cannot be made: {error.strerror}") from error
         run = cls(folder, config)
@@ -67,7 +65,7 @@ class Run:
                 if tuple(header) != COLUMNS:
                     raise ValueError(f"its columns are not {','.join(COLUMNS)}")
                 return [dict(zip(COLUMNS, map(float, row), strict=True)) for row in rows]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, csv.Error) as error:
             raise UserError(f"{path} is not the metrics of a run: {error}") from error
 
     def write_metrics(self, rows):
@@ -93,14 +91,30 @@ class Run:
                 return dict(archive)
         except FileNotFoundError as error:
             raise UserError(f"{self.folder} has no checkpoint.npz: the run stopped before it saved one") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{self.checkpoint} is broken: {error}") from error
+        except Exception as error:  # a damaged zip file raises whatever its damaged bytes lead to
+            raise UserError(f"{self.checkpoint} is broken ({type(error).__name__}: {error})") from error
+
+    def dataset(self, data_dir=""):
+        """The data of the run, from `data_dir` or else from where the run had them."""
+        return load(self.config.dataset, data_dir or self.config.data_dir)
 
     def vae(self, dataset):
         """The trained model for the images of `dataset`."""
         model = VAE(dataset.train_images.shape[1], self.config.hidden, self.config.latent, self.config.activation)
         restore(model.parameters.values, self.load_checkpoint(), "parameters", self.checkpoint)
         return model
+
+
+def taken(folder):
+    return f"{folder} is there already: choose another --out, or go on with --resume {folder}"
+
+
+def run_parser(module, description):
+    """The command line of a command about a run."""
+    parser = OneLineParser(module, description)
+    parser.add_argument("run", metavar="RUN", help="the run's folder")
+    parser.add_argument("--data-dir", help="as in training; by default the one that the run was trained with")
+    return parser
 
 
 def restore(array, state, name, path):

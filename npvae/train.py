@@ -1,24 +1,30 @@
 """Train a VAE: `python -m npvae.train`."""
 
 import dataclasses
+import itertools
 import json
 import math
+import os
+import shlex
 import signal
 import sys
 import time
+import zlib
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from npvae.config import Config, OneLineParser, UserError, add_settings, command, given_settings, option_name
-from npvae.data.datasets import batch, load
+from npvae.commands import OneLineParser, UserError, command
+from npvae.config import Config, add_settings, given_settings, option_name
+from npvae.data.datasets import batch, data_folder, load
 from npvae.evaluate import bound_terms
 from npvae.optimizers import OPTIMIZERS
-from npvae.runs import Run, restore
+from npvae.runs import Run, restore, taken
 from npvae.vae import VAE
 
+WEIGHTS, ORDER, NOISE = range(3)  # what a run draws, each from a stream of its own
 EXTENDABLE = ("epochs", "data_dir")  # the settings that may change when a run is resumed
 
 
@@ -29,18 +35,24 @@ class Diverged(Exception):
 class Training:
     """All that changes while a model trains: two of them with the same state go on alike, bit for bit.
 
-    The order of the examples is a function of seed and epoch; the noise comes from one generator, whose state is part
-    of the checkpoint, as are the sums over the part of an epoch that is done.
+    Initial weights, noise and the order of the examples in each epoch are independent streams of one seed. The order is
+    a function of the epoch; the noise goes on from the state of its generator, which is part of the checkpoint, as are
+    the sums over the part of an epoch that is done.
     """
 
     def __init__(self, config, images):
         self.config, self.images = config, images
-        self.rng = np.random.default_rng(config.seed)
-        self.vae = VAE(images.shape[1], config.hidden, config.latent, config.activation, self.rng)
+        self.rng = self.stream(NOISE)
+        self.vae = VAE(images.shape[1], config.hidden, config.latent, config.activation, self.stream(WEIGHTS))
         self.optimizer = OPTIMIZERS[config.optimizer](self.vae.parameters, config.learning_rate)
         self.epoch = np.zeros((), np.int64)  # finished epochs
         self.examples = np.zeros((), np.int64)  # done in the epoch that is under way
         self.sums = np.zeros(3)  # over these: reconstruction and KL, nats, and seconds
+        self.data = np.array([len(images), zlib.crc32(images)])  # so that no run goes on with other data
+
+    def stream(self, *purpose):
+        """A generator for one purpose; a seed's streams are independent of each other and of every other seed's."""
+        return np.random.default_rng(np.random.SeedSequence(self.config.seed, spawn_key=purpose))
 
     def arrays(self):
         """All that a checkpoint holds, name → array, but the generator's state."""
@@ -53,12 +65,13 @@ class Training:
         return arrays | {f"optimizer.{name}": array for name, array in self.optimizer.state.items()}
 
     def save(self, run):
-        if not np.isfinite(self.vae.parameters.values).all():
-            raise Diverged("a parameter is not finite")
-        run.save_checkpoint(self.arrays() | {"random_state": np.array(json.dumps(self.rng.bit_generator.state))})
+        random_state = np.array(json.dumps(self.rng.bit_generator.state))
+        run.save_checkpoint(self.arrays() | {"data": self.data, "random_state": random_state})
 
     def load(self, run):
         state = run.load_checkpoint()
+        if not np.array_equal(state.get("data"), self.data):
+            raise UserError(f"{run.folder} was trained on other images than these {len(self.images):,}")
         for name, array in self.arrays().items():
             restore(array, state, name, run.checkpoint)
         try:
@@ -68,7 +81,7 @@ class Training:
 
     def steps(self):
         """Finish the epoch that is under way; yields after each step the number of its examples."""
-        order = np.random.default_rng([self.config.seed, int(self.epoch)]).permutation(len(self.images))
+        order = self.stream(ORDER, int(self.epoch)).permutation(len(self.images))
         while self.examples < len(self.images):
             began = time.perf_counter()
             x = batch(self.images, order[self.examples : self.examples + self.config.batch_size])
@@ -113,10 +126,12 @@ class StopRequest:
 
 
 def fit(training, run, dataset, stop):
-    """Train to the last epoch, or to the step in which `stop.signal` is set; saves after each epoch and then."""
+    """Train to the last epoch, or to the step in which `stop.signal` is set; both ends, and each epoch, are saved."""
     rows = run.metrics()[: int(training.epoch)]  # a kill between metrics and checkpoint leaves a row too many
     while training.epoch < training.config.epochs:
         train_epoch(training, stop)
+        if not np.isfinite(training.vae.parameters.values).all():
+            raise Diverged("a parameter is not finite")
         if not stop.signal:
             rows.append(measure(training, dataset, rows[-1]["seconds"] if rows else 0))
             run.write_metrics(rows)
@@ -165,30 +180,37 @@ def measure(training, dataset, seconds_before):
 def start(options):
     """Make a new run of the given settings: (run, dataset, training)."""
     config = Config(**given_settings(options))
-    if options.out and Path(options.out).exists():
-        raise UserError(f"{options.out} is there already: choose another --out, or go on with --resume {options.out}")
+    if options.out and os.path.lexists(options.out):
+        raise UserError(taken(options.out))
     dataset = load(config.dataset, config.data_dir)
-    data_dir = str(Path(config.data_dir).resolve()) if config.data_dir else ""
-    config = dataclasses.replace(config, dataset=dataset.name, data_dir=data_dir)
+    # what was resolved: a run finds its data again from any folder, and never falls back to others
+    config = dataclasses.replace(config, dataset=dataset.name, data_dir=str(data_folder(config.data_dir).resolve()))
     training = Training(config, dataset.train_images)
-    folder = options.out or Path("runs", f"{Path(dataset.name).name}-{datetime.now():%Y%m%d-%H%M%S}")
-    run = Run.create(folder, config)
+    run = Run.create(options.out or free_name(f"{Path(dataset.name).name}-{datetime.now():%Y%m%d-%H%M%S}"), config)
     training.save(run)
     return run, dataset, training
+
+
+def free_name(name):
+    """The first of runs/name, runs/name-2, runs/name-3, … that is not taken."""
+    folders = (Path("runs", name if i == 1 else f"{name}-{i}") for i in itertools.count(1))
+    return next(folder for folder in folders if not folder.exists())
 
 
 def resume(options):
     """Go on with a run where its checkpoint was saved: (run, dataset, training)."""
     run = Run.open(options.resume)
-    given = given_settings(options)
+    changes = given_settings(options)
+    if "data_dir" in changes:
+        changes["data_dir"] = str(data_folder(changes["data_dir"]).resolve())
     if options.out:
         raise UserError("--out cannot be given with --resume: a resumed run stays where it is")
-    for name, value in given.items():
+    for name, value in changes.items():
         if name not in EXTENDABLE and value != getattr(run.config, name):
             raise UserError(
                 f"{option_name(name)} cannot change on --resume: {run.folder} has {getattr(run.config, name)}"
             )
-    config = dataclasses.replace(run.config, **{name: value for name, value in given.items() if name in EXTENDABLE})
+    config = dataclasses.replace(run.config, **changes)
     dataset = load(config.dataset, config.data_dir)
     training = Training(config, dataset.train_images)
     training.load(run)
@@ -200,10 +222,10 @@ def resume(options):
     return run, dataset, training
 
 
-@command
+@command("npvae.train")
 def main(arguments=None):
     """Train, evaluate after every epoch, leave a run folder; returns the exit code."""
-    parser = OneLineParser("npvae.train", "Train a variational autoencoder. Losses are −ELBO in nats per image.")
+    parser = OneLineParser("npvae.train", "Train a variational autoencoder. Losses are −ELBO in nats per example.")
     add_settings(parser)
     parser.add_argument("--out", metavar="RUN", help="folder of the new run (default: runs/DATASET-DATE-TIME)")
     parser.add_argument(
@@ -223,12 +245,12 @@ def main(arguments=None):
         except Diverged as error:
             where = f"{training.position()}, learning rate {run.config.learning_rate:g}"
             advice = f"the last good checkpoint is {run.checkpoint}: train again with a smaller --learning-rate"
-            print(f"npvae.train: {error} at {where}; {advice}", file=sys.stderr)
+            print(f"python -m npvae.train: {error} at {where}; {advice}", file=sys.stderr)
             return 1
     if stop.signal and training.epoch < run.config.epochs:
         print(
             f"stopped by {signal.Signals(stop.signal).name} before {training.position()} and saved; "
-            f"go on with: python -m npvae.train --resume {run.folder}"
+            f"go on with: python -m npvae.train --resume {shlex.quote(str(run.folder))}"
         )
         return 128 + stop.signal
     return finish(training, run, dataset)
@@ -241,9 +263,11 @@ def finish(training, run, dataset):
     plot.draw(run, training.vae, dataset, plot.BASIC)
     last = run.metrics()[-1]
     after = f"{last['epoch']:.0f} epochs, {last['seconds']:.0f} s"
-    print(f"test loss {last['test_loss']:.2f} nats per image after {after}; the run and its images are in {run.folder}")
-    print(f"next: python -m npvae.plot {run.folder}")
-    print(f"      python -m npvae.evaluate {run.folder}")
+    print(
+        f"test loss {last['test_loss']:.2f} nats per example after {after}; the run and its images are in {run.folder}"
+    )
+    print(f"next: python -m npvae.plot {shlex.quote(str(run.folder))}")
+    print(f"      python -m npvae.evaluate {shlex.quote(str(run.folder))}")
     return 0
 
 

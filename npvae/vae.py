@@ -48,11 +48,8 @@ class VAE:
 
     def __init__(self, pixels=784, hidden=(500,), latent=20, activation="tanh", rng=None, dtype=np.float32):
         self.pixels, self.hidden, self.latent, self.activation = pixels, tuple(hidden), latent, activation
-        encoder_sizes = [
-            pixels,
-            *hidden,
-            2 * latent,
-        ]  # of the last layer's columns the first J are mu, the others logvar
+        # of the encoder's last columns the first J are mu, the others logvar
+        encoder_sizes = [pixels, *hidden, 2 * latent]
         decoder_sizes = [latent, *reversed(hidden), pixels]
         shapes = MLP.shapes("encoder", encoder_sizes) | MLP.shapes("decoder", decoder_sizes)
         self.parameters = Parameters(shapes, dtype)
@@ -80,7 +77,8 @@ class VAE:
         ----------
         x : (B, D) array in [0, 1]
         eps : (L, B, J) array
-            Standard normal noise; given, so that the loss is a pure function of parameters, data and noise.
+            Standard normal noise; given, so that the loss is a pure function of parameters, data and noise. Both arrays
+            are kept for `backward`: do not write into them before it.
 
         Returns
         -------
@@ -91,7 +89,7 @@ class VAE:
         Raises
         ------
         ValueError
-            If the shapes do not belong together.
+            If the shapes do not belong together, or x holds integers.
         """
         mu, logvar = self.encode(x)  # (B, J), (B, J)
         if eps.shape[1:] != mu.shape:
@@ -122,21 +120,32 @@ class VAE:
         self.encoder.backward(np.concatenate([d_mu, d_logvar], axis=1), need_d_x=False)
 
     def encode(self, x):
-        """(mu, logvar), each (B, J), of q(z|x) for x (B, D)."""
+        """Mean and log-variance of q(z|x) (eq. 9).
+
+        Parameters
+        ----------
+        x : (B, D) float array in [0, 1]
+
+        Returns
+        -------
+        mu, logvar : (B, J) arrays
+        """
+        if x.dtype.kind not in "fc":
+            raise ValueError(f"x is {x.dtype}, expected floats in [0, 1]: npvae.data.datasets.batch scales raw images")
         self.remembered = None  # the layers now remember this x
         mu_logvar = self.encoder.forward(x)  # (B, 2J)
         return mu_logvar[:, : self.latent], mu_logvar[:, self.latent :]
 
     def decode(self, z):
-        """Pixel probabilities (B, D), the means of p(x|z), for z (B, J)."""
+        """Pixel probabilities, the means of p(x|z): (B, D) for z (B, J) (eq. 11)."""
         self.remembered = None
         return sigmoid(self.decoder.forward(z))
 
     def reconstruct(self, x):
-        """Pixel probabilities (B, D) at the posterior mean of x (B, D)."""
+        """Pixel probabilities (B, D) decoded from the posterior mean of x (B, D)."""
         mu, _ = self.encode(x)
         return self.decode(mu)
 
     def sample(self, count, rng):
-        """Pixel probabilities (count, D) of draws z ~ p(z)."""
+        """Pixel probabilities (count, D) decoded from draws z ~ p(z) of a numpy.random.Generator."""
         return self.decode(rng.standard_normal((count, self.latent)).astype(self.parameters.values.dtype))

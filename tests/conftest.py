@@ -9,6 +9,9 @@ import pytest
 from npvae.data.datasets import FILES, load
 from npvae.data.idx import write_idx
 
+os.environ.setdefault(
+    "OPENBLAS_NUM_THREADS", "1"
+)  # of the commands: on a busy machine waiting threads stall each other
 SMALL = ("--hidden", "30", "--latent", "3")
 
 

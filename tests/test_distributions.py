@@ -88,3 +88,8 @@ def test_closed_form_kl_matches_monte_carlo(rng):
 def test_kl_is_zero_for_the_prior_and_positive_elsewhere(rng):
     assert (gaussian_kl(np.zeros((1, 3)), np.zeros((1, 3))) == 0).all()
     assert (gaussian_kl(*rng.normal(size=(2, 100, 3))) > 0).all()
+    mu, logvar = 1e-4 * rng.normal(size=(2, 1000, 3))
+    exact = gaussian_kl(mu, logvar)
+    rounded = gaussian_kl(mu.astype(np.float32), logvar.astype(np.float32))
+    assert (rounded >= 0).all()
+    np.testing.assert_allclose(rounded, exact, atol=1e-10, rtol=1e-2)

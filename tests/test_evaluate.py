@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from npvae import VAE, evaluate
-from npvae.data.datasets import load
+from npvae.data.datasets import FILES, load
+from npvae.data.idx import read_idx, write_idx
 from npvae.evaluate import bound_terms
 from npvae.runs import Run
+from tests.conftest import SMALL, run_train
 
 
 def test_terms_of_an_example_do_not_depend_on_the_other_examples(rng):
@@ -56,3 +58,28 @@ def test_what_is_not_a_run_is_refused(tmp_path, refused):
     assert "colour" in refused(evaluate.main, [tmp_path])
     (tmp_path / "config.json").write_text('{"epochs": "many"}')
     assert "--epochs" in refused(evaluate.main, [tmp_path])
+
+
+def test_reconstruction_is_the_mean_over_standard_normal_noise():
+    """One pixel, one latent, q(z|x) = N(0.3, 1.5²), logit 2z − 1: the expectation is an integral over a line."""
+    vae = VAE(1, (), 1)
+    vae.parameters["encoder.0.b"][...] = [0.3, 2 * np.log(1.5)]
+    vae.parameters["decoder.0.W"][...] = 2
+    vae.parameters["decoder.0.b"][...] = -1
+    eps = np.linspace(-10, 10, 10_001)
+    weight = np.exp(-(eps**2) / 2) / np.sqrt(2 * np.pi) * (eps[1] - eps[0])
+    logits = 2 * (0.3 + 1.5 * eps) - 1
+    expected = (weight * (np.logaddexp(0, logits) - logits)).sum()  # −E log p(x = 1|z)
+    terms = bound_terms(vae, np.full((40_000, 1), 255, np.uint8))
+    values = terms["reconstruction"]
+    assert abs(values.mean() - expected) < 5 * values.std() / 200
+    np.testing.assert_allclose(terms["kl"], -0.5 * (1 + 2 * np.log(1.5) - 0.3**2 - 1.5**2), rtol=1e-5)
+
+
+def test_one_test_image_has_no_standard_error(few_digits, tmp_path, capsys):
+    for file in FILES:
+        array = read_idx(few_digits / file)
+        write_idx(tmp_path / file, array[:1] if "t10k" in file else array)
+    run_train("--dataset", tmp_path, *SMALL, "--epochs", 1, "--out", tmp_path / "run")
+    assert evaluate.main([str(tmp_path / "run"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["loss"]["standard_error"] is None

@@ -2,8 +2,15 @@ import numpy as np
 import pytest
 
 from npvae import gradcheck, vae
-from npvae.gradcheck import central_difference_gradient, check_vae, complex_step_gradient, small_problem
+from npvae.gradcheck import (
+    central_difference_gradient,
+    check_gradient,
+    check_vae,
+    complex_step_gradient,
+    small_problem,
+)
 from npvae.layers import ACTIVATIONS, Dense, Tanh
+from npvae.parameters import Parameters
 
 SETUPS = [(activation, hidden, L) for activation in ACTIVATIONS for hidden in ((7,), (7, 5)) for L in (1, 3)]
 
@@ -17,6 +24,7 @@ def test_every_element_of_every_gradient_is_right(activation, hidden, samples):
     assert max(check.complex_error for check in checks) <= 1e-12
     assert max(check.central_error for check in checks) <= 1e-6
     assert all(check.passed for check in checks)
+    assert sum(check.skipped for check in checks) == 0
 
 
 def without_bias(self, d_y, need_d_x=True):
@@ -88,10 +96,11 @@ def test_numerical_gradients_of_a_known_function(rng):
     np.testing.assert_array_equal(real_theta, theta)
 
 
-def test_elements_whose_relu_flips_within_the_step_are_skipped_and_counted():
+@pytest.mark.parametrize("hair", [1e-9, -1e-9])
+def test_elements_whose_relu_flips_within_the_step_are_skipped_and_counted(hair):
     model, x, eps = small_problem("relu", (7,), 1)
     W, b = model.parameters["encoder.0.W"], model.parameters["encoder.0.b"]
-    b[2] = -(x[1] @ W[:, 2]) + 1e-9  # unit 2 is a hair above its kink for example 1
+    b[2] = -(x[1] @ W[:, 2]) + hair  # unit 2 is a hair from its kink for example 1
     checks = {check.name: check for check in check_vae(model, x, eps)}
     assert checks["encoder.0.b"].skipped == 1
     assert checks["encoder.0.W"].skipped == np.count_nonzero(x[1] > 1e-3)
@@ -122,3 +131,30 @@ def test_float32_cannot_tell_a_right_gradient_from_a_slightly_wrong_one(capsys):
 def test_command_checks_every_set_up_with_all(capsys):
     assert gradcheck.main(["--all"]) == 0
     assert len([line for line in capsys.readouterr().out.splitlines() if line.endswith(": ok")]) == len(SETUPS)
+
+
+@pytest.mark.parametrize("wrong", ["analytic", "complex_step", "central"])
+def test_verdict_needs_all_three_derivatives_to_agree(wrong, rng):
+    parameters = Parameters({"W": (2, 3)}, float)
+    right = rng.normal(size=6)
+    gradients = {name: right.copy() for name in ("analytic", "complex_step", "central")}
+    assert check_gradient(parameters, **gradients)[0].passed
+    gradients[wrong][4] *= 1.01
+    check = check_gradient(parameters, **gradients)[0]
+    assert not check.passed
+    assert check.worst == (1, 1)
+
+
+def test_parameters_may_have_any_shape():
+    W = np.arange(1.0, 7).reshape(2, 3)
+    theta, real = W.astype(complex), W.copy()
+    np.testing.assert_allclose(complex_step_gradient(lambda: (theta**3).sum(), theta), 3 * W**2, rtol=1e-14)
+    np.testing.assert_allclose(central_difference_gradient(lambda: (real**3).sum(), real), 3 * W**2, rtol=1e-8)
+    with pytest.raises(TypeError, match="complex"):
+        complex_step_gradient(lambda: 0, W)
+
+
+def test_a_loss_that_is_nan_is_not_taken_for_a_kink():
+    theta = np.array([4.0, 1e-9])
+    with pytest.raises(ValueError, match="NaN"), np.errstate(invalid="ignore"):
+        central_difference_gradient(lambda: np.sqrt(theta).sum(), theta)

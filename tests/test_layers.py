@@ -99,3 +99,11 @@ def test_mlp_is_its_layers_one_after_the_other(rng):
         y = y @ parameters[f"net.{i}.W"] + parameters[f"net.{i}.b"]
         y = np.log1p(np.exp(y)) if i < 2 else y  # the last layer is linear
     np.testing.assert_allclose(network.forward(x), y, rtol=1e-13)
+
+
+def test_mlp_does_not_compute_the_input_gradient_that_nobody_needs(rng):
+    parameters = Parameters(MLP.shapes("net", [5, 4, 2]), float)
+    network = MLP(parameters, "net", [5, 4, 2], "tanh")
+    network.forward(rng.normal(size=(6, 5)))
+    assert network.backward(rng.normal(size=(6, 2)), need_d_x=False) is None
+    assert network.backward(rng.normal(size=(6, 2))).shape == (6, 5)

@@ -109,3 +109,10 @@ def test_optimizer_steps_in_place_and_keeps_float32(name):
     assert view[0] < 0
     assert view[1] == 0
     assert view[2] > 0
+
+
+def test_defaults_are_the_constants_of_the_papers():
+    parameters = Parameters({"theta": (1,)})
+    adam = Adam(parameters)
+    assert (adam.learning_rate, adam.beta1, adam.beta2, adam.epsilon) == (1e-3, 0.9, 0.999, 1e-8)
+    assert SGD(parameters).momentum == 0.9

@@ -7,7 +7,7 @@ from matplotlib.image import imread
 
 from npvae import VAE, plot
 from npvae.config import Config
-from npvae.data.datasets import Dataset, load
+from npvae.data.datasets import Dataset, batch, load
 from npvae.runs import COLUMNS, Run
 from npvae.train import Training
 
@@ -109,3 +109,57 @@ def test_command_names_every_picture(finished, tmp_path, capsys):
 
 def test_what_is_not_a_run_is_refused(tmp_path, refused):
     assert "config.json" in refused(plot.main, [tmp_path / "nothing"])
+
+
+def test_learning_curves_show_each_term_of_each_split(tmp_path):
+    run = Run.create(tmp_path / "run", Config())
+    rows = [{name: 10.0 * epoch + i for i, name in enumerate(COLUMNS)} | {"epoch": epoch} for epoch in (1.0, 2.0, 3.0)]
+    run.write_metrics(rows)
+    figure = plot.learning_curves(run, None, None)
+    for axes, term in zip(figure.axes, ("loss", "reconstruction", "kl"), strict=True):
+        for line, split in zip(axes.lines, ("train", "test"), strict=True):
+            np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
+            np.testing.assert_array_equal(line.get_ydata(), [row[f"{split}_{term}"] for row in rows])
+    assert [text.get_text().split(",")[0] for text in figure.axes[0].get_legend().get_texts()] == ["train", "test"]
+
+
+def random_dataset(rng, count=30):
+    images = rng.integers(0, 256, (count, 4), np.uint8)
+    labels = np.arange(count, dtype=np.uint8) % 10
+    return Dataset("digits", "test", (2, 2), images, labels, images, labels)
+
+
+def cells(page, columns):
+    """The images on a page of 2 × 2 pixel images, (N, 4)."""
+    rows = page.shape[0] // (2 + plot.GAP)
+    tops, lefts = (plot.GAP + np.arange(count) * (2 + plot.GAP) for count in (rows, columns))
+    return np.array([page[top : top + 2, left : left + 2].ravel() for top in tops for left in lefts])
+
+
+@pytest.mark.parametrize("count", [1, 7, 10, 15, 30])
+def test_reconstructions_stand_under_their_originals(count, rng):
+    vae, dataset = VAE(4, (5,), 3, rng=rng), random_dataset(rng, count)
+    columns = min(10, count)
+    shown_cells = cells(shown(plot.reconstructions(None, vae, dataset)), columns).reshape(-1, 2, columns, 4)
+    for i, (originals, decoded) in enumerate(shown_cells):
+        x = batch(dataset.test_images, slice(i * columns, (i + 1) * columns))
+        np.testing.assert_allclose(originals, x)
+        np.testing.assert_allclose(decoded, vae.reconstruct(x), atol=1e-6)
+
+
+def test_samples_are_of_the_prior(rng):
+    vae = VAE(4, (5,), 3, rng=rng)
+    expected = vae.sample(100, np.random.default_rng(plot.SEED))
+    np.testing.assert_allclose(cells(shown(plot.samples(None, vae, random_dataset(rng))), 20), expected, atol=1e-6)
+
+
+def test_posterior_means_are_means(rng):
+    vae, dataset = VAE(4, (5,), 2, rng=rng), random_dataset(rng)
+    points = plot.posterior_means(None, vae, dataset).axes[0].collections[0].get_offsets()
+    np.testing.assert_allclose(points, vae.encode(batch(dataset.test_images, slice(None)))[0], atol=1e-6)
+
+
+def test_digits_are_ten_different_draws_around_the_image_of_the_class(rng):
+    vae = VAE(4, (5,), 2, rng=rng)
+    images = cells(shown(plot.digits(None, vae, random_dataset(rng))), 11).reshape(10, 11, 4)
+    assert all(len(np.unique(row[1:], axis=0)) == 10 for row in images)

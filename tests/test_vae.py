@@ -128,3 +128,15 @@ def test_a_few_images_can_be_learned_by_heart(rng):
         adam.step()
     loss = np.mean([vae.loss(images, rng.standard_normal((1, 8, 4), np.float32)) for _ in range(100)])
     assert np.log(8) < loss < 4 * np.log(8)  # 2.1 to 8.3; without a latent code it is 30 log 2 = 20.8 at least
+
+
+def test_decoder_has_the_hidden_layers_of_the_encoder_in_reverse():
+    shapes = VAE(12, (7, 5), 3).parameters.shapes
+    assert [shapes[f"encoder.{i}.W"] for i in range(3)] == [(12, 7), (7, 5), (5, 6)]
+    assert [shapes[f"decoder.{i}.W"] for i in range(3)] == [(3, 5), (5, 7), (7, 12)]
+
+
+def test_raw_bytes_are_refused_instead_of_taken_for_pixels_in_0_to_1(rng):
+    vae, x, eps = small_problem()
+    with pytest.raises(ValueError, match="uint8"):
+        vae.loss(rng.integers(0, 256, x.shape, np.uint8), eps)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npvae.config import UserError
+from npvae.commands import UserError
 from npvae.data.download import DownloadError, download
 from npvae.data.idx import IMAGES, LABELS, IDXError, read_idx, write_idx
 from npvae.data.strokes import draw_digits

@@ -1,0 +1,55 @@
+"""What the commands share: how they tell mistakes, and how they are stopped."""
+
+import argparse
+import functools
+import os
+import signal
+import sys
+
+
+class UserError(Exception):
+    """A mistake of the user's; the message is one line that says what was found, what was expected and what to do."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser that tells a mistake in one line, without the usage, and exits with 2."""
+
+    def __init__(self, module, description):
+        super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def command(module):
+    """Decorate `main(arguments)` of a module so that what goes wrong is told in one line, without a traceback.
+
+    Mistakes of the user's, and files, disks or memory that do not play along, exit with 2, Ctrl-C with 130 and SIGTERM
+    with 143.
+    """
+
+    def decorate(main):
+        @functools.wraps(main)
+        def wrapped(arguments=None):
+            handler = signal.signal(signal.SIGTERM, _exit)  # by an exception, so that temporary files are removed
+            try:
+                return main(arguments)
+            except BrokenPipeError:  # whoever read the output has gone, as in `… | head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 128 + signal.SIGPIPE
+            except (UserError, OSError, MemoryError) as error:
+                print(f"python -m {module}: {error}", file=sys.stderr)
+                return 2
+            except KeyboardInterrupt:
+                print(f"python -m {module}: interrupted", file=sys.stderr)
+                return 128 + signal.SIGINT
+            finally:
+                signal.signal(signal.SIGTERM, handler)
+
+        return wrapped
+
+    return decorate
+
+
+def _exit(number, frame):
+    sys.exit(128 + number)
