@@ -31,6 +31,8 @@ def command(module):
     def decorate(main):
         @functools.wraps(main)
         def wrapped(arguments=None):
+            for stream in (sys.stdout, sys.stderr):
+                stream.reconfigure(errors="replace")  # a terminal without Σ or − shows ? instead of failing
             handler = signal.signal(signal.SIGTERM, _exit)  # by an exception, so that temporary files are removed
             try:
                 return main(arguments)

@@ -34,8 +34,8 @@ def bernoulli_log_density(x, logits):
 
 def bernoulli_log_density_gradient(x, logits):
     """d log p(x) / d logits = x − y, of the shape of `logits`, to which x (..., D) is broadcast."""
-    d_logits = sigmoid(logits)
-    return np.subtract(x, d_logits, out=d_logits)
+    y = sigmoid(logits)
+    return np.subtract(x, y, out=y)
 
 
 def gaussian_log_density(z, mu, logvar):

@@ -241,6 +241,11 @@ def main(arguments=None):
             print(report(checks), end="\n\n")
         print(f"{vae}, L = {samples}: {summary(checks)}")
     print(f"relative to the largest entry of the array; allowed: {COMPLEX_TOLERANCE:g} and {CENTRAL_TOLERANCE:g}")
+    if not passed:
+        print(
+            "backward goes from the last array to the first: a fault enters at the lowest FAIL; in the last layer of the"
+        )
+        print("encoder the first half of the columns belongs to mu, the other half to logvar")
     if options.dtype == "float32":
         print(
             "float32 carries 7 digits, and a difference of two losses loses most of them: a check in float32 must allow"

@@ -1,7 +1,9 @@
 """A run folder: config.json, metrics.csv, checkpoint.npz and images/, each file written whole or not at all."""
 
+import contextlib
 import csv
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +38,19 @@ class Run:
         except OSError as error:
             raise UserError(f"{folder} cannot be made: {error.strerror}") from error
         run = cls(folder, config)
-        run.save_config(config)
-        run.write_metrics([])
+        with run.removed_on_failure():
+            run.save_config(config)
+            run.write_metrics([])
         return run
+
+    @contextlib.contextmanager
+    def removed_on_failure(self):
+        """Remove the folder of a run that could not be begun, so that its name is free again."""
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
 
     @classmethod
     def open(cls, folder):
@@ -91,6 +103,8 @@ class Run:
                 return dict(archive)
         except FileNotFoundError as error:
             raise UserError(f"{self.folder} has no checkpoint.npz: the run stopped before it saved one") from error
+        except OSError:
+            raise
         except Exception as error:  # a damaged zip file raises whatever its damaged bytes lead to
             raise UserError(f"{self.checkpoint} is broken ({type(error).__name__}: {error})") from error
 

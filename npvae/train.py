@@ -25,7 +25,7 @@ from npvae.runs import Run, restore, taken
 from npvae.vae import VAE
 
 WEIGHTS, ORDER, NOISE = range(3)  # what a run draws, each from a stream of its own
-EXTENDABLE = ("epochs", "data_dir")  # the settings that may change when a run is resumed
+EXTENDABLE = ("epochs", "dataset", "data_dir")  # may change when a run is resumed; the images must be the same
 
 
 class Diverged(Exception):
@@ -74,9 +74,11 @@ class Training:
             raise UserError(f"{run.folder} was trained on other images than these {len(self.images):,}")
         for name, array in self.arrays().items():
             restore(array, state, name, run.checkpoint)
+        if not (self.epoch >= 0 and 0 <= self.examples <= len(self.images)):
+            raise UserError(f"{run.checkpoint} stands at epoch {self.epoch}, example {self.examples}: it is broken")
         try:
             self.rng.bit_generator.state = json.loads(str(state["random_state"]))
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise UserError(f"{run.checkpoint} has no random state that NumPy can go on from: {error}") from error
 
     def steps(self):
@@ -128,17 +130,20 @@ class StopRequest:
 def fit(training, run, dataset, stop):
     """Train to the last epoch, or to the step in which `stop.signal` is set; both ends, and each epoch, are saved."""
     rows = run.metrics()[: int(training.epoch)]  # a kill between metrics and checkpoint leaves a row too many
-    while training.epoch < training.config.epochs:
+    while training.epoch < training.config.epochs and not stop.signal:
         train_epoch(training, stop)
         if not np.isfinite(training.vae.parameters.values).all():
             raise Diverged("a parameter is not finite")
-        if not stop.signal:
-            rows.append(measure(training, dataset, rows[-1]["seconds"] if rows else 0))
-            run.write_metrics(rows)
-            training.end_epoch()
-        training.save(run)
         if stop.signal:
+            training.save(run)
             return
+        rows.append(measure(training, dataset, rows[-1]["seconds"] if rows else 0))
+        line = describe(rows[-1], training)
+        run.write_metrics(rows)
+        training.end_epoch()
+        training.save(run)
+        tqdm.write(line)  # last, because whoever reads the output may have gone
+        sys.stdout.flush()
 
 
 def train_epoch(training, stop):
@@ -157,37 +162,45 @@ def train_epoch(training, stop):
 
 
 def measure(training, dataset, seconds_before):
-    """Evaluate after an epoch and say so in a line: the row for metrics.csv."""
+    """Evaluate at the end of an epoch: the row for metrics.csv."""
     began = time.perf_counter()
     terms = bound_terms(training.vae, dataset.test_images, training.config.samples)
     if not np.isfinite(terms["loss"]).all():
         raise Diverged("the loss of a test image is not finite")
-    epoch, count, epochs = int(training.epoch) + 1, len(training.images), training.config.epochs
+    epoch, count = int(training.epoch) + 1, len(training.images)
     reconstruction, kl, seconds = (training.sums / (count, count, 1)).tolist()
     row = {"epoch": epoch, "examples": epoch * count}
     row |= {"train_loss": reconstruction + kl, "train_reconstruction": reconstruction, "train_kl": kl}
     row |= {f"test_{name}": values.mean() for name, values in terms.items()}
     row["seconds"] = seconds_before + seconds + time.perf_counter() - began
+    return row
+
+
+def describe(row, training):
+    """The row of an epoch in a line, with the speed of its training steps."""
     train, test = (
         f"{split} {row[f'{split}_loss']:7.2f} = {row[f'{split}_reconstruction']:6.2f} + KL {row[f'{split}_kl']:5.2f}"
         for split in ("train", "test")
     )
-    tqdm.write(f"epoch {epoch:>{len(str(epochs))}}/{epochs}   {train}   {test}   {count / seconds:,.0f} images/s")
-    sys.stdout.flush()
-    return row
+    epochs, speed = training.config.epochs, len(training.images) / training.sums[2]
+    return f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}   {train}   {test}   {speed:,.0f} images/s"
 
 
 def start(options):
     """Make a new run of the given settings: (run, dataset, training)."""
     config = Config(**given_settings(options))
-    if options.out and os.path.lexists(options.out):
+    if options.out is not None and os.path.lexists(options.out):
         raise UserError(taken(options.out))
     dataset = load(config.dataset, config.data_dir)
     # what was resolved: a run finds its data again from any folder, and never falls back to others
     config = dataclasses.replace(config, dataset=dataset.name, data_dir=str(data_folder(config.data_dir).resolve()))
     training = Training(config, dataset.train_images)
-    run = Run.create(options.out or free_name(f"{Path(dataset.name).name}-{datetime.now():%Y%m%d-%H%M%S}"), config)
-    training.save(run)
+    out = options.out
+    if out is None:
+        out = free_name(f"{Path(dataset.name).name}-{datetime.now():%Y%m%d-%H%M%S}")
+    run = Run.create(out, config)
+    with run.removed_on_failure():
+        training.save(run)
     return run, dataset, training
 
 
@@ -203,7 +216,7 @@ def resume(options):
     changes = given_settings(options)
     if "data_dir" in changes:
         changes["data_dir"] = str(data_folder(changes["data_dir"]).resolve())
-    if options.out:
+    if options.out is not None:
         raise UserError("--out cannot be given with --resume: a resumed run stays where it is")
     for name, value in changes.items():
         if name not in EXTENDABLE and value != getattr(run.config, name):
@@ -212,6 +225,7 @@ def resume(options):
             )
     config = dataclasses.replace(run.config, **changes)
     dataset = load(config.dataset, config.data_dir)
+    config = dataclasses.replace(config, dataset=dataset.name)
     training = Training(config, dataset.train_images)
     training.load(run)
     if len(run.metrics()) < training.epoch:
@@ -231,11 +245,11 @@ def main(arguments=None):
     parser.add_argument(
         "--resume",
         metavar="RUN",
-        help="go on with this run, with its settings; only --epochs and --data-dir can change",
+        help="go on with this run and its settings; --epochs, the total, can grow, and the data can have moved",
     )
     options = parser.parse_args(arguments)
 
-    run, dataset, training = (resume if options.resume else start)(options)
+    run, dataset, training = (start if options.resume is None else resume)(options)
     print(dataset)
     print(f"run: {run.folder}; {training.vae}, {training.vae.parameters.values.size:,} parameters", flush=True)
     with StopRequest() as stop:
@@ -260,12 +274,12 @@ def finish(training, run, dataset):
     """Draw the basic pictures and say what came out."""
     from npvae import plot  # matplotlib takes a second to import: not before it is needed
 
-    plot.draw(run, training.vae, dataset, plot.BASIC)
     last = run.metrics()[-1]
     after = f"{last['epoch']:.0f} epochs, {last['seconds']:.0f} s"
     print(
         f"test loss {last['test_loss']:.2f} nats per example after {after}; the run and its images are in {run.folder}"
     )
+    plot.draw(run, training.vae, dataset, plot.BASIC)
     print(f"next: python -m npvae.plot {shlex.quote(str(run.folder))}")
     print(f"      python -m npvae.evaluate {shlex.quote(str(run.folder))}")
     return 0

@@ -77,7 +77,7 @@ class VAE:
         ----------
         x : (B, D) array in [0, 1]
         eps : (L, B, J) array
-            Standard normal noise; given, so that the loss is a pure function of parameters, data and noise. Both arrays
+            Standard normal noise; given, so that the same parameters, data and noise have the same loss. Both arrays
             are kept for `backward`: do not write into them before it.
 
         Returns

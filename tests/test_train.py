@@ -428,3 +428,44 @@ def test_two_runs_without_a_name_in_the_same_second_have_two_folders(tmp_path, m
     for expected in ("mnist-1", "mnist-1-2", "mnist-1-3"):
         Run.create(train.free_name("mnist-1"), Config())
         assert (tmp_path / "runs" / expected).is_dir()
+
+
+@pytest.mark.parametrize("option", ["--resume", "--out", "--dataset"])
+def test_empty_text_is_not_taken_for_the_default(option, few_digits, tmp_path, refused, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = [] if option == "--dataset" else ["--dataset", few_digits]
+    refused(train.main, [*dataset, option, "", "--epochs", 1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_run_that_cannot_be_begun_leaves_its_name_free(few_digits, tmp_path, refused, monkeypatch):
+    def fail(descriptor):
+        raise OSError(f"No space left on device: {tmp_path}")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert "No space" in refused(train.main, ["--dataset", few_digits, "--out", tmp_path / "run"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_moved_data_can_be_named_on_resume(few_digits, tmp_path):
+    shutil.copytree(few_digits, tmp_path / "data")
+    arguments = ("--dataset", tmp_path / "data", *SMALL, "--epochs", 1, "--out", tmp_path / "run")
+    assert run_train(*arguments).returncode == 0
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert run_train("--resume", tmp_path / "run", "--epochs", 2).returncode == 2
+    assert run_train("--resume", tmp_path / "run", "--epochs", 2, "--dataset", tmp_path / "moved").returncode == 0
+    assert Run.open(tmp_path / "run").config.dataset == str((tmp_path / "moved").resolve())
+
+
+@pytest.mark.parametrize(("name", "value"), [("epoch", -1), ("examples", 601), ("random_state", "{}")])
+def test_checkpoint_at_an_impossible_place_is_refused(name, value, finished, tmp_path, refused):
+    shutil.copytree(finished[0], tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    run.save_checkpoint(run.load_checkpoint() | {name: np.array(value)})
+    assert "checkpoint.npz" in refused(train.main, ["--resume", run.folder, "--epochs", 4])
+
+
+def test_output_that_the_terminal_cannot_encode_is_not_an_error():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = subprocess.run(command("--help"), capture_output=True, text=True, env=environment)
+    assert (process.returncode, process.stderr) == (0, "")

@@ -110,7 +110,7 @@ def load(name, data_dir=""):
             return _load_strokes(root / name, "the built-in digits, drawn as pen strokes")
         if name == "frey":
             return _load_frey(root / name)
-        return _load_folder(Path(name))
+        return _load_folder(name)
     except DownloadError as error:
         raise UserError(f"{name}: {error}; put the four files into {root / name}, or use --dataset strokes") from error
     except IDXError as error:
@@ -170,10 +170,11 @@ def _load_frey(folder):
     return _assemble("frey", origin, images[:FREY_TRAINING], None, images[FREY_TRAINING:], None)
 
 
-def _load_folder(folder):
-    if not folder.is_dir():
+def _load_folder(name):
+    folder = Path(name)
+    if not (name and folder.is_dir()):
         raise UserError(
-            f"no data set {str(folder)!r}: expected {', '.join(NAMES)}, or a folder with the four IDX files of MNIST"
+            f"no data set {name!r}: expected {', '.join(NAMES)}, or a folder with the four IDX files of MNIST"
         )
     missing = [file for file in FILES if _find(folder, file) is None]
     if missing:
