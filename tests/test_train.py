@@ -1,11 +1,8 @@
-"""The training command: what it leaves behind, how it stops and goes on, and what it refuses."""
+"""The training command: what it draws, measures and leaves behind, and what it refuses."""
 
 import csv
 import json
-import math
 import os
-import shutil
-import signal
 import struct
 import subprocess
 
@@ -14,8 +11,7 @@ import pytest
 
 from npvae import train
 from npvae.config import Config
-from npvae.data.datasets import FILES, load
-from npvae.data.idx import read_idx, write_idx
+from npvae.data.datasets import load
 from npvae.evaluate import bound_terms
 from npvae.runs import COLUMNS, Run
 from tests.conftest import SMALL, command, run_train
@@ -67,104 +63,6 @@ def test_same_settings_same_checkpoint_and_another_seed_another(finished, few_di
     assert (tmp_path / "same" / "checkpoint.npz").read_bytes() == checkpoint
     assert run_train(*arguments, tmp_path / "other", "--seed", 1).returncode == 0
     assert (tmp_path / "other" / "checkpoint.npz").read_bytes() != checkpoint
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
-def test_resume_is_bit_exact_wherever_training_stops(optimizer, few_digits, tmp_path, monkeypatch):
-    dataset = load(str(few_digits))
-    settings = {"hidden": (30,), "latent": 3, "batch_size": 64, "samples": 2, "epochs": 2, "optimizer": optimizer}
-    config = Config(dataset=str(few_digits), learning_rate=1e-3, **settings)
-
-    class StopAfter:
-        """Stands for a Ctrl-C that comes during step number `steps`."""
-
-        def __init__(self, steps):
-            self.steps = steps
-
-        @property
-        def signal(self):
-            self.steps -= 1
-            return signal.SIGINT if self.steps < 0 else None
-
-    def go(name, *stops):
-        run = Run.create(tmp_path / name, config)
-        training = train.Training(config, dataset.train_images)
-        training.save(run)
-        steps = []
-        for stop in stops:
-            step = training.optimizer.step
-            training.optimizer.step = lambda step=step: steps.append(step())
-            train.fit(training, run, dataset, stop)
-            training = train.Training(config, dataset.train_images)  # as a new process would
-            training.load(run)
-            assert int(training.epoch) * 10 + math.ceil(training.examples / 64) == len(steps)  # no step is lost
-        while training.epoch < config.epochs:
-            train.fit(training, run, dataset, StopAfter(10**9))
-        return (tmp_path / name / "checkpoint.npz").read_bytes(), run.metrics()
-
-    whole, rows = go("whole")
-    stopped, stopped_rows = go("stopped", StopAfter(3), StopAfter(9), StopAfter(0))
-    assert stopped == whole
-    for row, stopped_row in zip(rows, stopped_rows, strict=True):
-        assert {**row, "seconds": 0} == {**stopped_row, "seconds": 0}
-
-
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
-)
-def test_resume_is_bit_exact_after_a_signal(number, code, data_dir, tmp_path):
-    arguments = ("--dataset", "strokes", "--data-dir", data_dir, *SMALL, "--epochs", 6, "--out")
-    assert run_train(*arguments, tmp_path / "whole").returncode == 0
-
-    folder = tmp_path / "stopped"
-    with subprocess.Popen(
-        command(*arguments, folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        while not process.stdout.readline().startswith("epoch 1/6"):
-            assert process.poll() is None
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert err == ""
-    if number != signal.SIGKILL:
-        assert f"python -m npvae.train --resume {folder}" in out
-        state = Run.open(folder).load_checkpoint()  # what was done since the last epoch is saved too
-        step = int(state["epoch"]) * 120 + int(state["examples"]) // 100 + 1
-        assert f"before step {step:,} (epoch {state['epoch'] + 1} of 6)" in out
-    assert len(Run.open(folder).metrics()) < 6
-    assert not list(folder.glob(".*")) or number == signal.SIGKILL  # no temporary file is left
-
-    resumed = run_train("--resume", folder)
-    assert resumed.returncode == 0, resumed.stderr
-    assert (folder / "checkpoint.npz").read_bytes() == (tmp_path / "whole" / "checkpoint.npz").read_bytes()
-    assert [row["epoch"] for row in Run.open(folder).metrics()] == [1, 2, 3, 4, 5, 6]
-
-
-def test_resume_with_more_epochs_is_the_longer_run(finished, few_digits, tmp_path):
-    arguments = ("--dataset", few_digits, *SMALL, "--out", tmp_path / "run", "--epochs")
-    assert run_train(*arguments, 1).returncode == 0
-    assert run_train("--resume", tmp_path / "run", "--epochs", 3).returncode == 0
-    assert (tmp_path / "run" / "checkpoint.npz").read_bytes() == (finished[0] / "checkpoint.npz").read_bytes()
-
-
-def test_metrics_row_that_a_kill_left_without_its_checkpoint_is_written_anew(finished, few_digits, tmp_path):
-    arguments = ("--dataset", few_digits, *SMALL, "--out", tmp_path / "run", "--epochs")
-    assert run_train(*arguments, 1).returncode == 0
-    run = Run.open(tmp_path / "run")
-    run.write_metrics([*run.metrics(), {**run.metrics()[0], "epoch": 2}])
-    assert run_train("--resume", run.folder, "--epochs", 3).returncode == 0
-    rows, expected = run.metrics(), Run.open(finished[0]).metrics()
-    assert [{**row, "seconds": 0} for row in rows] == [{**row, "seconds": 0} for row in expected]
-
-
-def test_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(few_digits, tmp_path):
-    process = run_train("--dataset", few_digits, *SMALL, "--learning-rate", 1000, "--out", tmp_path / "run")
-    assert process.returncode == 1
-    assert process.stderr.count("\n") == 1
-    assert "step " in process.stderr
-    assert "learning rate 1000" in process.stderr
-    assert str(tmp_path / "run" / "checkpoint.npz") in process.stderr
-    assert np.isfinite(Run.open(tmp_path / "run").load_checkpoint()["parameters"]).all()
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
@@ -248,39 +146,6 @@ def test_taken_name_is_refused_and_the_run_there_is_untouched(finished, few_digi
     assert before == {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        (["--latent", 4], "--latent cannot change"),
-        (["--hidden", 30, 30], "--hidden cannot change"),
-        (["--epochs", 2], "has finished 3"),
-        (["--out", "elsewhere"], "--out"),
-    ],
-)
-def test_resume_refuses_what_would_make_it_another_run(options, expected, finished, refused):
-    assert expected in refused(train.main, ["--resume", finished[0], *options])
-
-
-def damage(path, how):
-    content = path.read_bytes()
-    path.write_bytes({"cut": content[: len(content) // 2], "emptied": b"", "other": b"not a run"}[how])
-
-
-@pytest.mark.parametrize("name", ["config.json", "checkpoint.npz", "metrics.csv"])
-@pytest.mark.parametrize("how", ["cut", "emptied", "other"])
-def test_broken_run_is_refused_in_one_line_that_names_the_file(name, how, finished, tmp_path, refused):
-    shutil.copytree(finished[0], tmp_path / "run")
-    damage(tmp_path / "run" / name, how)
-    assert name in refused(train.main, ["--resume", tmp_path / "run"])
-
-
-def test_checkpoint_of_another_model_is_refused(finished, few_digits, tmp_path, refused):
-    arguments = ("--dataset", few_digits, "--hidden", 31, "--epochs", 1, "--out", tmp_path / "run")
-    assert run_train(*arguments).returncode == 0
-    (tmp_path / "run" / "checkpoint.npz").write_bytes((finished[0] / "checkpoint.npz").read_bytes())
-    assert "checkpoint.npz" in refused(train.main, ["--resume", tmp_path / "run"])
-
-
 @pytest.mark.mnist
 def test_two_epochs_on_mnist_reach_the_loss_that_pytorch_reaches(tmp_path):
     process = run_train("--dataset", "mnist", "--epochs", 2, "--out", tmp_path / "run")
@@ -349,54 +214,6 @@ def test_training_terms_are_means_over_the_examples_of_the_epoch(few_digits, tmp
     assert row["seconds"] > 100
 
 
-def test_parameters_that_are_not_finite_are_never_saved(few_digits, tmp_path):
-    dataset = load(str(few_digits))
-    run = Run.create(tmp_path / "run", Config(dataset=str(few_digits), hidden=(5,), latent=2, epochs=1))
-    training = train.Training(run.config, dataset.train_images)
-    training.save(run)
-    before = run.checkpoint.read_bytes()
-    training.optimizer.step = lambda: training.vae.parameters.values.fill(np.inf)
-    with pytest.raises(train.Diverged), np.errstate(all="ignore"), train.StopRequest() as stop:
-        train.fit(training, run, dataset, stop)
-    assert run.checkpoint.read_bytes() == before
-    assert run.metrics() == []
-
-
-def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(finished, tmp_path, monkeypatch):
-    shutil.copytree(finished[0], tmp_path / "run")
-    run = Run.open(tmp_path / "run")
-    before = run.checkpoint.read_bytes(), (run.folder / "metrics.csv").read_bytes()
-
-    def fail(descriptor):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        run.save_checkpoint({"parameters": np.zeros(3)})
-    with pytest.raises(OSError, match="No space"):
-        run.write_metrics([])
-    assert (run.checkpoint.read_bytes(), (run.folder / "metrics.csv").read_bytes()) == before
-    assert not list(run.folder.glob(".*"))
-
-
-def test_second_ctrl_c_does_not_wait_for_the_step():
-    with train.StopRequest() as stop:
-        signal.raise_signal(signal.SIGINT)
-        assert stop.signal == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-
-
-def test_resume_on_other_images_is_refused(few_digits, tmp_path, refused):
-    shutil.copytree(few_digits, tmp_path / "data")
-    arguments = ("--dataset", tmp_path / "data", *SMALL, "--epochs", 1, "--out", tmp_path / "run")
-    assert run_train(*arguments).returncode == 0
-    for file in FILES:
-        array = read_idx(tmp_path / "data" / file)
-        write_idx(tmp_path / "data" / file, array[:500])
-    assert "other images" in refused(train.main, ["--resume", tmp_path / "run", "--epochs", 2])
-
-
 def test_run_finds_its_data_from_another_folder_and_more_epochs_are_written_down(data_dir, tmp_path):
     relative = os.path.relpath(data_dir, tmp_path)
     options = ("--dataset", "strokes", "--data-dir", relative, *SMALL, "--epochs", 1, "--out", "run")
@@ -445,24 +262,6 @@ def test_run_that_cannot_be_begun_leaves_its_name_free(few_digits, tmp_path, ref
     monkeypatch.setattr(os, "fsync", fail)
     assert "No space" in refused(train.main, ["--dataset", few_digits, "--out", tmp_path / "run"])
     assert not (tmp_path / "run").exists()
-
-
-def test_moved_data_can_be_named_on_resume(few_digits, tmp_path):
-    shutil.copytree(few_digits, tmp_path / "data")
-    arguments = ("--dataset", tmp_path / "data", *SMALL, "--epochs", 1, "--out", tmp_path / "run")
-    assert run_train(*arguments).returncode == 0
-    (tmp_path / "data").rename(tmp_path / "moved")
-    assert run_train("--resume", tmp_path / "run", "--epochs", 2).returncode == 2
-    assert run_train("--resume", tmp_path / "run", "--epochs", 2, "--dataset", tmp_path / "moved").returncode == 0
-    assert Run.open(tmp_path / "run").config.dataset == str((tmp_path / "moved").resolve())
-
-
-@pytest.mark.parametrize(("name", "value"), [("epoch", -1), ("examples", 601), ("random_state", "{}")])
-def test_checkpoint_at_an_impossible_place_is_refused(name, value, finished, tmp_path, refused):
-    shutil.copytree(finished[0], tmp_path / "run")
-    run = Run.open(tmp_path / "run")
-    run.save_checkpoint(run.load_checkpoint() | {name: np.array(value)})
-    assert "checkpoint.npz" in refused(train.main, ["--resume", run.folder, "--epochs", 4])
 
 
 def test_output_that_the_terminal_cannot_encode_is_not_an_error():
