@@ -114,10 +114,10 @@ def central_difference_gradient(loss, theta, step=None, kinks=lambda: ()):
             theta[i] = value + sign * step
             difference += sign * loss()
             crossed |= any((now != side).any() for now, side in zip(kinks(), sides, strict=True))
+        theta[i] = value
         if np.isnan(difference):
             raise ValueError(f"the loss is NaN within the step of element {i}")
         gradient[i] = np.nan if crossed else difference / (2 * step)
-        theta[i] = value
     return gradient
 
 

@@ -186,15 +186,20 @@ def describe(row, training):
     return f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}   {train}   {test}   {speed:,.0f} images/s"
 
 
+def prepare(config):
+    """Load the data that the settings name: (settings with what they were resolved to, dataset, training)."""
+    dataset = load(config.dataset, config.data_dir)
+    # a run finds its data again from any folder, and never falls back to others
+    config = dataclasses.replace(config, dataset=dataset.name, data_dir=str(data_folder(config.data_dir).resolve()))
+    return config, dataset, Training(config, dataset.train_images)
+
+
 def start(options):
     """Make a new run of the given settings: (run, dataset, training)."""
     config = Config(**given_settings(options))
     if options.out is not None and os.path.lexists(options.out):
         raise UserError(taken(options.out))
-    dataset = load(config.dataset, config.data_dir)
-    # what was resolved: a run finds its data again from any folder, and never falls back to others
-    config = dataclasses.replace(config, dataset=dataset.name, data_dir=str(data_folder(config.data_dir).resolve()))
-    training = Training(config, dataset.train_images)
+    config, dataset, training = prepare(config)
     out = options.out
     if out is None:
         out = free_name(f"{Path(dataset.name).name}-{datetime.now():%Y%m%d-%H%M%S}")
@@ -214,8 +219,6 @@ def resume(options):
     """Go on with a run where its checkpoint was saved: (run, dataset, training)."""
     run = Run.open(options.resume)
     changes = given_settings(options)
-    if "data_dir" in changes:
-        changes["data_dir"] = str(data_folder(changes["data_dir"]).resolve())
     if options.out is not None:
         raise UserError("--out cannot be given with --resume: a resumed run stays where it is")
     for name, value in changes.items():
@@ -223,13 +226,11 @@ def resume(options):
             raise UserError(
                 f"{option_name(name)} cannot change on --resume: {run.folder} has {getattr(run.config, name)}"
             )
-    config = dataclasses.replace(run.config, **changes)
-    dataset = load(config.dataset, config.data_dir)
-    config = dataclasses.replace(config, dataset=dataset.name)
-    training = Training(config, dataset.train_images)
+    config, dataset, training = prepare(dataclasses.replace(run.config, **changes))
     training.load(run)
-    if len(run.metrics()) < training.epoch:
-        raise UserError(f"{run.folder / 'metrics.csv'} has {len(run.metrics())} of {training.epoch} finished epochs")
+    epochs = len(run.metrics())
+    if epochs < training.epoch:
+        raise UserError(f"{run.folder / 'metrics.csv'} has {epochs} of {training.epoch} finished epochs")
     if config.epochs < training.epoch:
         raise UserError(f"--epochs {config.epochs}: {run.folder} has finished {training.epoch} already")
     run.save_config(config)
