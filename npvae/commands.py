@@ -21,6 +21,13 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
+def positive(text, low=1):
+    """A whole number from `low` on, for argparse."""
+    if not text.isdecimal() or not low <= int(text) <= 10_000_000:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {low} to 10,000,000")
+    return int(text)
+
+
 def command(module):
     """Decorate `main(arguments)` of a module so that what goes wrong is told in one line, without a traceback.
 

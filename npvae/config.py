@@ -3,14 +3,20 @@
 import argparse
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 
 from npvae.commands import UserError
+from npvae.data.datasets import BINARIZATIONS
+from npvae.distributions import LIKELIHOODS
 from npvae.layers import ACTIVATIONS
+from npvae.objectives import OBJECTIVES
 from npvae.optimizers import OPTIMIZERS
 
+STAGE = re.compile(r"(\d+):(\d*\.?\d+(?:e-?\d+)?)")  # of a learning rate schedule, EPOCHS:RATE
 
-def setting(default, help, kind=str, low=None, high=None, choices=None, above=None):
+
+def setting(default, help, kind=str, low=None, high=None, choices=None, above=None, pattern=None):
     """A field of `Config`: default, help text, and what it may be (from `low` or above `above`, up to `high`)."""
     return dataclasses.field(
         default=default,
@@ -22,6 +28,7 @@ def setting(default, help, kind=str, low=None, high=None, choices=None, above=No
             "above": above,
             "high": high,
             "choices": choices,
+            "pattern": pattern,
         },
     )
 
@@ -34,15 +41,34 @@ class Config:
         "auto", "auto, mnist, fashion-mnist, kmnist, strokes, frey, or a folder with the four IDX files of MNIST"
     )
     data_dir: str = setting("", "folder that holds a folder per data set (default: $NPVAE_DATA, else data/)")
+    binarize: str = setting(
+        "none",
+        "grey pixels as they are, x ≥ 0.5, one draw of each pixel for good, or a new draw for each batch",
+        choices=tuple(BINARIZATIONS),
+    )
+    likelihood: str = setting("bernoulli", "p(x|z) of a pixel", choices=tuple(LIKELIHOODS))
+    conditional: bool = setting(False, "give the label to encoder and decoder", bool)
     hidden: tuple = setting(
         (500,), "units of each hidden layer of the encoder; the decoder's are in reverse", int, 1, 100_000
     )
     latent: int = setting(20, "number of latent variables", int, 1, 100_000)
     activation: str = setting("tanh", "of the hidden layers", choices=tuple(ACTIVATIONS))
-    optimizer: str = setting("adam", "with its paper's constants; sgd has momentum 0.9", choices=tuple(OPTIMIZERS))
+    output_bias: str = setting(
+        "random", "initial bias of the decoder's outputs; mean: that of the data's mean", choices=("random", "mean")
+    )
+    objective: str = setting("elbo", "bound to train on, and its gradient", choices=tuple(OBJECTIVES))
+    samples: int = setting(1, "samples of z per example: L of eq. 7, or K of iwae", int, 1, 100_000)
+    beta: float = setting(1.0, "weight of the KL term in training; evaluation is always at 1", float, 0, 1000)
+    kl_warmup: float = setting(0.0, "epochs in which beta rises from 0 in equal steps", float, 0, 1_000_000)
+    optimizer: str = setting("adam", "sgd has momentum 0.9", choices=tuple(OPTIMIZERS))
     learning_rate: float = setting(1e-3, "step size of the optimizer", float, above=0, high=1000)
+    learning_rate_schedule: tuple = setting(
+        (), "stages EPOCHS:RATE, the learning rate after so many epochs, as 50:5e-4 80:1e-4", pattern=STAGE
+    )
+    adam_beta1: float = setting(0.9, "decay of Adam's mean of gradients", float, 0, 0.999_999)
+    adam_beta2: float = setting(0.999, "decay of Adam's mean of squared gradients", float, 0, 0.999_999)
+    adam_epsilon: float = setting(1e-8, "what Adam adds to the root", float, above=0, high=1000)
     batch_size: int = setting(100, "examples per step", int, 1, 1_000_000)
-    samples: int = setting(1, "samples of z per example, L of eq. 7", int, 1, 100_000)
     epochs: int = setting(10, "passes over the training set", int, 1, 1_000_000)
     seed: int = setting(0, "of the initial weights, the order of the examples and the noise", int, 0, 2**63 - 1)
 
@@ -50,11 +76,37 @@ class Config:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.metadata["many"]:
-                valid = isinstance(value, tuple) and len(value) > 0 and all(_allowed(field, item) for item in value)
+                valid = isinstance(value, tuple) and all(_allowed(field, item) for item in value)
+                valid = valid and (len(value) > 0 or len(field.default) == 0)
             else:
                 valid = _allowed(field, value)
             if not valid:
                 raise UserError(f"{option_name(field.name)} {value}: expected {_expected(field)}")
+        if self.likelihood == "gaussian" and self.binarize != "none":
+            raise UserError(f"--likelihood gaussian needs grey pixels, not --binarize {self.binarize}")
+        epochs = [epoch for epoch, _ in self.stages]
+        if epochs != sorted(set(epochs)) or not all(0 < rate <= 1000 for _, rate in self.stages):
+            stages = " ".join(self.learning_rate_schedule)
+            raise UserError(
+                f"--learning-rate-schedule {stages}: expected rising epochs, and rates from above 0 to 1,000"
+            )
+        for name, default in (("adam_beta1", 0.9), ("adam_beta2", 0.999), ("adam_epsilon", 1e-8)):
+            if self.optimizer != "adam" and getattr(self, name) != default:
+                raise UserError(f"{option_name(name)} is a constant of adam, not of --optimizer {self.optimizer}")
+
+    @property
+    def stages(self):
+        """The learning rate schedule as (epochs, rate) pairs."""
+        matches = [STAGE.fullmatch(stage) for stage in self.learning_rate_schedule]
+        return [(int(match[1]), float(match[2])) for match in matches]
+
+    def learning_rate_after(self, epochs):
+        """The learning rate when so many epochs are finished: that of the last stage which has begun."""
+        return [self.learning_rate, *(rate for start, rate in self.stages if start <= epochs)][-1]
+
+    def beta_after(self, epochs):
+        """The weight of the KL term when so many epochs, not always a whole number, are finished."""
+        return self.beta * min(1.0, epochs / self.kl_warmup) if self.kl_warmup else self.beta
 
     @classmethod
     def from_json(cls, text):
@@ -76,10 +128,13 @@ def option_name(name):
 
 def _allowed(field, value):
     limits = field.metadata
+    if limits["kind"] is bool:
+        return isinstance(value, bool)
     if isinstance(value, bool) or not isinstance(value, (int, float) if limits["kind"] is float else limits["kind"]):
         return False
     return (
         (limits["choices"] is None or value in limits["choices"])
+        and (limits["pattern"] is None or limits["pattern"].fullmatch(value) is not None)
         and (limits["low"] is None or value >= limits["low"])
         and (limits["above"] is None or value > limits["above"])
         and (limits["high"] is None or value <= limits["high"])
@@ -90,7 +145,9 @@ def _expected(field):
     limits = field.metadata
     if limits["choices"]:
         return "one of " + ", ".join(limits["choices"])
-    noun = {int: "a whole number", float: "a number", str: "text"}[limits["kind"]]
+    if limits["pattern"] is not None:
+        return "EPOCHS:RATE, as 50:5e-4"
+    noun = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[limits["kind"]]
     if limits["above"] is not None:
         return f"{noun} above {limits['above']}, at most {limits['high']:,}"
     if limits["low"] is not None:
@@ -102,6 +159,11 @@ def add_settings(parser):
     """An option for each setting; an option that is not given leaves no trace in the parsed namespace."""
     for field in dataclasses.fields(Config):
         limits = field.metadata
+        if limits["kind"] is bool:
+            parser.add_argument(
+                option_name(field.name), action="store_true", default=argparse.SUPPRESS, help=limits["help"]
+            )
+            continue
         default = " ".join(map(str, field.default)) if limits["many"] else field.default
         parser.add_argument(
             option_name(field.name),

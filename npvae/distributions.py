@@ -1,16 +1,19 @@
-"""Bernoulli and diagonal Gaussian: densities and the KL divergence, each beside its derivative.
+"""Bernoulli and diagonal Gaussian: densities and the KL divergence, each beside its derivative; the decoder's p(x|z).
 
 Pure functions of (..., D) arrays; densities sum over the last axis. They hold for float32, float64 and complex128
 alike, so that the code that trains is the code that the complex step checks.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from npvae.layers import sigmoid, softplus
 
 LOG_2_PI = math.log(2 * math.pi)
+LOGVAR_FLOOR = -2 * math.log(255)  # of a pixel: sigma is at least 1/255, one grey level
 
 
 def bernoulli_log_density(x, logits):
@@ -60,6 +63,11 @@ def gaussian_log_density_gradient(z, mu, logvar):
     return -d_mu, d_mu, d_logvar
 
 
+def standard_normal_log_density(z):
+    """log N(z; 0, I), nats: (..., J) -> (...)."""
+    return -(LOG_2_PI + z**2).sum(axis=-1) / 2
+
+
 def gaussian_kl(mu, logvar):
     """KL(N(mu, σ²) ‖ N(0, I)) = −½ Σ (1 + log σ² − mu² − σ²) with σ² = exp(logvar) (Appendix B).
 
@@ -78,3 +86,49 @@ def gaussian_kl(mu, logvar):
 def gaussian_kl_gradient(mu, logvar):
     """(d_mu, d_logvar) of `gaussian_kl`, each (..., J): mu and (σ² − 1) / 2."""
     return mu.copy(), np.expm1(logvar) / 2
+
+
+def gaussian_pixels(outputs):
+    """(mean, logvar), each (..., D), of Gaussian pixels from a decoder's outputs (..., 2D) (App. C.2).
+
+    The mean goes through a sigmoid, as the paper has it for the Frey faces; logvar = floor + softplus(output − floor)
+    is the output itself where that is well above `LOGVAR_FLOOR`. Without a floor the density of a pixel that is always
+    the same grows without bound.
+    """
+    mean, logvar = np.split(outputs, 2, axis=-1)
+    return sigmoid(mean), LOGVAR_FLOOR + softplus(logvar - LOGVAR_FLOOR)
+
+
+def gaussian_pixels_log_density(x, outputs):
+    """log N(x; mean, diag(exp(logvar))), nats, of x (..., D) in [0, 1] for a decoder's outputs (..., 2D) (eq. 12)."""
+    return gaussian_log_density(x, *gaussian_pixels(outputs))
+
+
+def gaussian_pixels_log_density_gradient(x, outputs):
+    """d log p(x) / d outputs, (..., 2D)."""
+    mean, logvar = gaussian_pixels(outputs)
+    _, d_mean, d_logvar = gaussian_log_density_gradient(x, mean, logvar)
+    d_mean *= mean * (1 - mean)
+    d_logvar *= sigmoid(outputs[..., mean.shape[-1] :] - LOGVAR_FLOOR)
+    return np.concatenate([d_mean, d_logvar], axis=-1)
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """p(x|z) as a function of the decoder's outputs, of which there are `outputs_per_pixel` times D."""
+
+    outputs_per_pixel: int
+    log_density: Callable  # (x, outputs) -> (...)
+    log_density_gradient: Callable  # (x, outputs) -> of the shape of outputs
+    mean: Callable  # outputs -> E[x|z], (..., D)
+
+
+LIKELIHOODS = {
+    "bernoulli": Likelihood(1, bernoulli_log_density, bernoulli_log_density_gradient, sigmoid),
+    "gaussian": Likelihood(
+        2,
+        gaussian_pixels_log_density,
+        gaussian_pixels_log_density_gradient,
+        lambda outputs: gaussian_pixels(outputs)[0],
+    ),
+}

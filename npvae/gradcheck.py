@@ -8,21 +8,30 @@ for any loss. `python -m npvae.gradcheck` checks a small VAE. For a gradient of 
 or `central_difference_gradient` a function that computes your loss from an array of parameters, and compare.
 """
 
-import argparse
+import dataclasses
 import functools
+import itertools
 import math
 import sys
 from dataclasses import dataclass
 
 import numpy as np
 
-from npvae.commands import OneLineParser, command
+from npvae.commands import OneLineParser, command, positive
+from npvae.distributions import LIKELIHOODS
 from npvae.layers import ACTIVATIONS, ReLU
+from npvae.objectives import OBJECTIVES, log_weights, normalized_weights
 from npvae.vae import VAE
 
 COMPLEX_STEP = 1e-30
 COMPLEX_TOLERANCE = 1e-12
 CENTRAL_TOLERANCE = 1e-6
+
+LABELS = 3  # of a conditional model
+SETUPS = [  # of --all
+    *itertools.product(ACTIVATIONS, [(7,), (7, 5)], (1, 3), ["bernoulli"], ["elbo"], [0]),
+    *itertools.product(["tanh"], [(7,)], [4], LIKELIHOODS, OBJECTIVES, [0, LABELS]),
+]
 
 READING_A_FAILURE = """\
 Backward goes from the last array to the first: a fault enters at the lowest FAIL. In the encoder's last layer the first
@@ -161,14 +170,19 @@ def _check_array(name, analytic, complex_step, central):
     )
 
 
-def check_vae(vae, x, eps, dtype=np.float64):
+def check_vae(vae, x, eps, y=None, beta=1.0, dtype=np.float64):
     """Check `vae.backward()` in every element of every array.
+
+    The gradients of 'stl' and 'iwae-dreg' are not the derivative of their loss, but have its mean. They are derivatives
+    of the loss with something held fixed, and that is what they are compared with; see `held_fixed`.
 
     Parameters
     ----------
     vae : VAE
     x : (B, D) array in [0, 1]
     eps : (L, B, J) array
+    y : (B, C) array or None
+    beta : float
     dtype : NumPy dtype
         float64, or float32 to see how little that proves.
 
@@ -176,25 +190,60 @@ def check_vae(vae, x, eps, dtype=np.float64):
     -------
     list of Check, one per array
     """
-    real, imaginary = vae.astype(dtype), vae.astype(np.result_type(dtype, np.complex64))
     x, eps = x.astype(dtype), eps.astype(dtype)
-    real.loss(x, eps)
+    real, imaginary = vae.astype(dtype), vae.astype(np.result_type(dtype, np.complex64))
+    real.loss(x, eps, y, beta)
     real.backward()
-    analytic = real.parameters.gradient.copy()
+    parameters, analytic = real.parameters, real.parameters.gradient.copy()
     relus = [layer for layer in real.encoder.layers + real.decoder.layers if isinstance(layer, ReLU)]
-    complex_step = complex_step_gradient(lambda: imaginary.loss(x, eps), imaginary.parameters.values)
-    central = central_difference_gradient(
-        lambda: real.loss(x, eps), real.parameters.values, kinks=lambda: [relu.mask for relu in relus]
-    )
-    return check_gradient(real.parameters, analytic, complex_step, central)
+    numerical = {}
+    for part, loss in held_fixed(real).items():
+        real.objective = imaginary.objective = dataclasses.replace(vae.objective, loss=loss)
+        complex_step = complex_step_gradient(lambda: imaginary.loss(x, eps, y, beta), imaginary.parameters.values)
+        central = central_difference_gradient(
+            lambda: real.loss(x, eps, y, beta), parameters.values, kinks=lambda: [relu.mask for relu in relus]
+        )
+        numerical[part] = parameters.views(complex_step), parameters.views(central)
+    views = parameters.views(analytic)
+    return [
+        _check_array(name, views[name], *(view[name] for view in numerical[name.split(".")[0]]))
+        for name in parameters.shapes
+    ]
 
 
-def small_problem(activation="tanh", hidden=(7, 5), samples=3, seed=0):
-    """A VAE small enough to check every element, with non-zero biases: (vae, x (4, 12), eps (samples, 4, 3))."""
+def held_fixed(vae):
+    """What the gradient of the last `vae.loss` is the derivative of, for the encoder's and for the decoder's arrays.
+
+    For 'stl' that is its loss with the parameters of q(z|x) held fixed in log q(z|x), where z keeps its dependence on
+    them. For 'iwae-dreg' and the encoder it is −Σ c log w, with c = w̃ (1 − β + β w̃) fixed and log q(z|x) as in 'stl'.
+    """
+    _, _, z, mu, logvar, _, log_p_x, beta = vae.remembered
+    mu, logvar, loss = mu.copy(), logvar.copy(), vae.objective.loss
+    w = normalized_weights(log_weights(log_p_x, z, mu, logvar, beta))
+    c = w * (1 - beta + beta * w)
+
+    def stl(log_p_x, z, _mu, _logvar, beta):
+        return loss(log_p_x, z, mu, logvar, beta)
+
+    def dreg(log_p_x, z, _mu, _logvar, beta):
+        return -(c * log_weights(log_p_x, z, mu, logvar, beta)).sum(axis=0)
+
+    special = {OBJECTIVES["stl"]: (stl, stl), OBJECTIVES["iwae-dreg"]: (dreg, loss)}
+    return dict(zip(("encoder", "decoder"), special.get(vae.objective, (loss, loss)), strict=True))
+
+
+def small_problem(
+    activation="tanh", hidden=(7, 5), samples=3, seed=0, likelihood="bernoulli", objective="elbo", classes=0
+):
+    """A VAE small enough to check every element, with non-zero biases: (vae, x (4, 12), eps (samples, 4, 3)).
+
+    With classes there is a fourth: y (4, classes).
+    """
     rng = np.random.default_rng(seed)
-    vae = VAE(12, hidden, 3, activation, dtype=np.float64)
+    vae = VAE(12, hidden, 3, activation, likelihood, objective, classes, dtype=np.float64)
     vae.parameters.values[...] = rng.normal(0, 0.5, vae.parameters.values.size)
-    return vae, rng.uniform(size=(4, 12)), rng.standard_normal((samples, 4, 3))
+    problem = vae, rng.uniform(size=(4, 12)), rng.standard_normal((samples, 4, 3))
+    return (*problem, np.eye(classes)[rng.integers(classes, size=4)]) if classes else problem
 
 
 def report(checks):
@@ -231,36 +280,35 @@ def main(arguments=None):
     add = parser.add_argument
     add("--activation", choices=ACTIVATIONS, default="tanh", help="of the hidden layers (default: tanh)")
     add("--hidden", type=positive, nargs="+", default=[7, 5], help="units of each hidden layer (default: 7 5)")
-    add("--samples", type=positive, default=3, help="samples of z per example, L of eq. 7 (default: 3)")
+    add("--likelihood", choices=LIKELIHOODS, default="bernoulli", help="of a pixel (default: bernoulli)")
+    add("--objective", choices=OBJECTIVES, default="elbo", help="whose gradient is checked (default: elbo)")
+    add("--conditional", action="store_true", help="give one of three labels to encoder and decoder")
+    add("--samples", type=positive, default=3, help="samples of z per example, L of eq. 7, K of iwae (default: 3)")
     add("--seed", type=functools.partial(positive, low=0), default=1, help="of parameters, data and noise (default: 1)")
     add("--dtype", choices=("float64", "float32"), default="float64", help="precision of the check (default: float64)")
-    add("--all", action="store_true", help="instead, a line for each activation, 1 and 2 hidden layers, L = 1 and 3")
+    add("--all", action="store_true", help="instead, a line for each of many combinations of these")
     options = parser.parse_args(arguments)
 
-    setups = [(options.activation, options.hidden, options.samples)]
-    if options.all:
-        setups = [(activation, hidden, L) for activation in ACTIVATIONS for hidden in ((7,), (7, 5)) for L in (1, 3)]
+    given = (options.activation, options.hidden, options.samples, options.likelihood, options.objective)
+    setups = SETUPS if options.all else [(*given, LABELS * options.conditional)]
     passed = True
-    for activation, hidden, samples in setups:
-        vae, x, eps = small_problem(activation, hidden, samples, options.seed)
-        checks = check_vae(vae, x, eps, np.dtype(options.dtype))
+    for activation, hidden, samples, likelihood, objective, classes in setups:
+        vae, *data = small_problem(activation, hidden, samples, options.seed, likelihood, objective, classes)
+        checks = check_vae(vae, *data, dtype=np.dtype(options.dtype))
         passed &= all(check.passed for check in checks)
         if not options.all:
             print(report(checks), end="\n\n")
-        print(f"{vae}, L = {samples}: {summary(checks)}")
+        print(f"{vae}, {samples} sample{'s' * (samples > 1)}: {summary(checks)}")
+    if any(objective in ("stl", "iwae-dreg") for *_, objective, _ in setups):
+        print(
+            "stl and iwae-dreg are not derivatives of their losses: compared with what gradcheck.held_fixed describes"
+        )
     print(f"relative to the largest entry of the array; allowed: {COMPLEX_TOLERANCE:g} and {CENTRAL_TOLERANCE:g}")
     if options.dtype == "float32":
         print(FLOAT32_LESSON)
     elif not passed:
         print(READING_A_FAILURE)
     return 0 if passed else 1
-
-
-def positive(text, low=1):
-    """A whole number from `low` on, for argparse."""
-    if not text.isdecimal() or int(text) < low:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {low}")
-    return int(text)
 
 
 if __name__ == "__main__":

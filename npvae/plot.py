@@ -1,5 +1,6 @@
 """Pictures of a run: `python -m npvae.plot RUN`."""
 
+import json
 import sys
 from statistics import NormalDist
 
@@ -7,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from npvae.commands import command
-from npvae.data.datasets import batch
+from npvae.data.datasets import batch, one_hot
 from npvae.files import replacing
 from npvae.runs import Run, run_parser
 from npvae.vae import reparameterize
@@ -54,6 +55,11 @@ def picture(title, images, columns, dataset, row_labels=(), column_labels=()):
     return figure
 
 
+def test_batch(dataset, rows, vae):
+    """(x, y) of test examples."""
+    return batch(dataset.test_images, rows), one_hot(dataset.test_labels, rows, vae.classes)
+
+
 def learning_curves(run, vae, dataset):
     rows = run.metrics()
     if not rows:
@@ -61,7 +67,7 @@ def learning_curves(run, vae, dataset):
     figure = Figure(figsize=(9.6, 3.2), layout="constrained")
     epochs = [row["epoch"] for row in rows]
     panels = (
-        ("loss", "loss (−ELBO)"),
+        ("loss", f"loss ({run.config.objective})"),
         ("reconstruction", "reconstruction, −E log p(x|z)"),
         ("kl", "KL(q(z|x) ‖ p(z))"),
     )
@@ -85,15 +91,16 @@ def learning_curves(run, vae, dataset):
 def reconstructions(run, vae, dataset):
     columns = min(10, len(dataset.test_images))
     count = min(20, len(dataset.test_images)) // columns * columns  # one full row or two
-    x = batch(dataset.test_images, slice(0, count))  # (count, D)
-    pairs = np.stack([half.reshape(-1, columns, x.shape[1]) for half in (x, vae.reconstruct(x))], axis=1)
+    x, y = test_batch(dataset, slice(0, count), vae)  # (count, D)
+    pairs = np.stack([half.reshape(-1, columns, x.shape[1]) for half in (x, vae.reconstruct(x, y))], axis=1)
     labels = ["original", "reconstruction"] * len(pairs)
     title = "Test images and their reconstructions at the posterior mean"
     return picture(title, pairs.reshape(-1, x.shape[1]), columns, dataset, labels)
 
 
 def samples(run, vae, dataset):
-    images = vae.sample(100, np.random.default_rng(SEED))
+    y = one_hot(np.arange(100), np.arange(100) % vae.classes, vae.classes) if vae.classes else None
+    images = vae.sample(100, np.random.default_rng(SEED), y)
     return picture("Pixel means decoded from z drawn from the prior N(0, I)", images, 20, dataset)
 
 
@@ -101,6 +108,8 @@ def manifold(run, vae, dataset, side=20):
     """Figure 4 of the paper: equal steps in probability, put through the inverse CDF of the standard normal."""
     if vae.latent != 2:
         raise NotApplicable(f"needs a run with --latent 2, this one has {vae.latent}")
+    if vae.classes:
+        raise NotApplicable("a conditional run has a plane for each label: see digits.png")
     quantiles = [NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)]
     z = np.array([(z1, z2) for z2 in reversed(quantiles) for z1 in quantiles], np.float32)  # (side², 2)
     figure = picture("The decoded latent plane at equal steps in probability", vae.decode(z), side, dataset)
@@ -111,7 +120,7 @@ def manifold(run, vae, dataset, side=20):
 
 def posterior_means(run, vae, dataset, count=5000):
     """Where the encoder puts test images; more than two latents are seen along the two directions of most variance."""
-    mu, logvar = vae.encode(batch(dataset.test_images, slice(0, count)))  # (N, J)
+    mu, logvar = vae.encode(*test_batch(dataset, slice(0, count), vae))  # (N, J)
     if vae.latent == 1:
         points, names = np.column_stack([mu, np.exp(logvar / 2)]), ("mu", "sigma")
     elif vae.latent == 2:
@@ -149,10 +158,14 @@ def interpolations(run, vae, dataset, rows=8, steps=11):
     ends = np.random.default_rng(SEED).choice(
         len(dataset.test_images), (2, rows), replace=len(dataset.test_images) < 2 * rows
     )
-    x0, x1 = batch(dataset.test_images, ends[0]), batch(dataset.test_images, ends[1])  # (rows, D)
-    mu0, mu1 = vae.encode(x0)[0], vae.encode(x1)[0]  # (rows, J)
-    t = np.linspace(0, 1, steps, dtype=np.float32)[:, None, None]
-    between = vae.decode(((1 - t) * mu0 + t * mu1).reshape(-1, vae.latent)).reshape(steps, rows, -1)
+    (x0, y0), (x1, y1) = (test_batch(dataset, end, vae) for end in ends)  # (rows, D), (rows, C)
+    mu0, mu1 = vae.encode(x0, y0)[0], vae.encode(x1, y1)[0]  # (rows, J)
+    between = np.stack(
+        [
+            vae.decode((1 - t) * mu0 + t * mu1, (1 - t) * y0 + t * y1 if vae.classes else None)
+            for t in np.linspace(0, 1, steps, dtype=np.float32)
+        ]
+    )  # (steps, rows, D)
     images = np.concatenate([x0[None], between, x1[None]]).swapaxes(0, 1).reshape(rows * (steps + 2), -1)
     title = "From one test image to another in equal steps of z"
     names = ["image", *[f"{i / (steps - 1):.1f}" for i in range(steps)], "image"]
@@ -160,19 +173,57 @@ def interpolations(run, vae, dataset, rows=8, steps=11):
 
 
 def digits(run, vae, dataset, count=10):
-    """Ten images of each class: encode a test image of the class, sample z from its posterior, decode."""
+    """Ten images of each class.
+
+    A conditional model decodes the same draws of z from the prior, one for each column, with the label of each row. Any
+    other is shown a test image of the class and decodes draws from its posterior.
+    """
     if dataset.test_labels is None:
         raise NotApplicable(f"{dataset.name} has no labels")
     classes, first = np.unique(dataset.test_labels, return_index=True)
     classes, first = classes[:10], first[:10]
-    x = batch(dataset.test_images, first)  # (classes, D)
-    mu, logvar = vae.encode(x)
-    eps = np.random.default_rng(SEED).standard_normal((count, *mu.shape), np.float32)
-    z = reparameterize(mu, logvar, eps).swapaxes(0, 1)  # (classes, count, J)
-    generated = vae.decode(z.reshape(-1, vae.latent)).reshape(len(classes), count, -1)
-    images = np.concatenate([x[:, None], generated], axis=1).reshape(len(classes) * (count + 1), -1)
-    title = "A test image of each class (left), and ten images decoded from draws of its posterior q(z|x)"
-    return picture(title, images, count + 1, dataset, row_labels=[str(label) for label in classes])
+    rng = np.random.default_rng(SEED)
+    if vae.classes:
+        z = rng.standard_normal((count, vae.latent), np.float32)
+        images = [vae.decode(z, one_hot(classes, np.full(count, i), vae.classes)) for i in range(len(classes))]
+        title, columns = "Decoded with the label of the row; each column has one z, drawn from the prior", count
+    else:
+        x = batch(dataset.test_images, first)  # (classes, D)
+        mu, logvar = vae.encode(x)
+        eps = rng.standard_normal((count, *mu.shape), np.float32)
+        images = np.concatenate([x[None], vae.decode(reparameterize(mu, logvar, eps))]).swapaxes(0, 1)
+        title = "A test image of each class (left), and ten images decoded from draws of its posterior q(z|x)"
+        columns = count + 1
+    images = np.reshape(images, (len(classes) * columns, -1))
+    return picture(title, images, columns, dataset, row_labels=[str(label) for label in classes])
+
+
+def bounds(run, vae, dataset):
+    """The importance-weighted bounds of the last evaluation against their number of samples."""
+    try:
+        result = json.loads(run.evaluation.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotApplicable(f"needs python -m npvae.evaluate {run.folder} --importance-samples 500") from error
+    losses = {int(k): value["mean"] for k, value in result["iwae_loss"].items()}
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axhline(result["loss"]["mean"], color=TEST, linestyle="--", linewidth=1.5, label="−ELBO")
+    axes.plot(losses.keys(), losses.values(), color=TRAIN, marker="o", linewidth=1.5, label="−IWAE bound")
+    for k, loss in losses.items():
+        axes.annotate(
+            f"{loss:.2f}".replace("-", "−"), (k, loss), (0, 7), textcoords="offset points", ha="center", fontsize=9
+        )
+    axes.set_xscale("log")
+    axes.set_xticks(list(losses), [f"{k:,}" for k in losses])
+    axes.minorticks_off()
+    axes.margins(0.1, 0.15)
+    axes.set_xlabel("K, samples of z per example")
+    axes.set_ylabel("nats per example")
+    axes.set_title(f"Bounds of −log p(x) after {result['epochs']} epochs: {result['protocol']}", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
 
 
 PICTURES = {
@@ -183,6 +234,7 @@ PICTURES = {
     "posterior-means": posterior_means,
     "interpolations": interpolations,
     "digits": digits,
+    "bounds": bounds,
 }
 BASIC = ("learning-curves", "reconstructions", "samples")
 

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -10,14 +11,19 @@ import numpy as np
 
 from npvae.commands import OneLineParser, UserError
 from npvae.config import Config
-from npvae.data.datasets import load
+from npvae.data.datasets import binarize, load
 from npvae.files import replacing
 from npvae.vae import VAE
 
-# nats per example; `examples` and `seconds` count from the start of the run, evaluation included in the seconds
-COLUMNS = tuple(
-    "epoch examples train_loss train_reconstruction train_kl test_loss test_reconstruction test_kl seconds".split()
+# losses are nats per example under the protocol that `binarize` names; train_loss is what was minimized, with the
+# `beta` and the learning rate of the epoch's last step, test_loss is the same bound at beta = 1; `examples` and
+# `seconds` count from the start of the run, evaluation included in the seconds
+TEXT_COLUMNS = ("objective", "likelihood", "binarize")
+COLUMNS = (
+    *("epoch", "examples", *TEXT_COLUMNS, "beta", "learning_rate"),
+    *("train_loss", "train_reconstruction", "train_kl", "test_loss", "test_reconstruction", "test_kl", "seconds"),
 )
+FORMATS = {"epoch": "{:.0f}", "examples": "{:.0f}", "learning_rate": "{:g}"}
 
 
 class Run:
@@ -26,6 +32,7 @@ class Run:
     def __init__(self, folder, config):
         self.folder, self.config = Path(folder), config
         self.checkpoint = self.folder / "checkpoint.npz"
+        self.evaluation = self.folder / "evaluation.json"
         self.images = self.folder / "images"
 
     @classmethod
@@ -69,14 +76,20 @@ class Run:
             file.write(config.to_json().encode())
 
     def metrics(self):
-        """The rows of metrics.csv, one per epoch: a list of dicts of COLUMNS to float."""
+        """The rows of metrics.csv, one per epoch: a list of dicts of COLUMNS to float, or to text."""
         path = self.folder / "metrics.csv"
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 header, *rows = csv.reader(file)
                 if tuple(header) != COLUMNS:
                     raise ValueError(f"its columns are not {','.join(COLUMNS)}")
-                return [dict(zip(COLUMNS, map(float, row), strict=True)) for row in rows]
+                return [
+                    {
+                        name: text if name in TEXT_COLUMNS else float(text)
+                        for name, text in zip(COLUMNS, row, strict=True)
+                    }
+                    for row in rows
+                ]
         except (OSError, ValueError, csv.Error) as error:
             raise UserError(f"{path} is not the metrics of a run: {error}") from error
 
@@ -86,10 +99,17 @@ class Run:
         writer.writerow(COLUMNS)
         for row in rows:
             writer.writerow(
-                [f"{row[name]:.0f}" if name in ("epoch", "examples") else f"{row[name]:.6f}" for name in COLUMNS]
+                [
+                    row[name] if name in TEXT_COLUMNS else FORMATS.get(name, "{:.6f}").format(row[name])
+                    for name in COLUMNS
+                ]
             )
         with replacing(self.folder / "metrics.csv") as file:
             file.write(text.getvalue().encode())
+
+    def save_evaluation(self, result):
+        with replacing(self.evaluation) as file:
+            file.write((json.dumps(result, indent=2) + "\n").encode())
 
     def save_checkpoint(self, state):
         """Write a dict of name to array. No time and no path goes in: the same state makes the same bytes."""
@@ -110,13 +130,29 @@ class Run:
 
     def dataset(self, data_dir=""):
         """The data of the run, from `data_dir` or else from where the run had them."""
-        return load(self.config.dataset, data_dir or self.config.data_dir)
+        return load_data(self.config, data_dir or self.config.data_dir)
 
     def vae(self, dataset):
         """The trained model for the images of `dataset`."""
-        model = VAE(dataset.train_images.shape[1], self.config.hidden, self.config.latent, self.config.activation)
+        model = make_vae(self.config, dataset)
         restore(model.parameters.values, self.load_checkpoint(), "parameters", self.checkpoint)
         return model
+
+
+def load_data(config, data_dir):
+    """The data set of the settings, under the protocol that they name."""
+    dataset = binarize(load(config.dataset, data_dir), config.binarize)
+    if config.conditional and not dataset.classes:
+        raise UserError(f"--conditional needs labels, and {dataset.name} has none")
+    return dataset
+
+
+def make_vae(config, dataset, rng=None):
+    """The model of the settings for the images of `dataset`; `rng` draws its initial parameters."""
+    pixels, classes = dataset.train_images.shape[1], dataset.classes if config.conditional else 0
+    return VAE(
+        pixels, config.hidden, config.latent, config.activation, config.likelihood, config.objective, classes, rng
+    )
 
 
 def taken(folder):

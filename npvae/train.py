@@ -18,11 +18,10 @@ from tqdm import tqdm
 
 from npvae.commands import OneLineParser, UserError, command
 from npvae.config import Config, add_settings, given_settings, option_name
-from npvae.data.datasets import batch, data_folder, load
+from npvae.data.datasets import batch, data_folder, draw_binary, one_hot
 from npvae.evaluate import bound_terms
 from npvae.optimizers import OPTIMIZERS
-from npvae.runs import Run, restore, taken
-from npvae.vae import VAE
+from npvae.runs import TEXT_COLUMNS, Run, load_data, make_vae, restore, taken
 
 WEIGHTS, ORDER, NOISE = range(3)  # what a run draws, each from a stream of its own
 EXTENDABLE = ("epochs", "dataset", "data_dir")  # may change when a run is resumed; the images must be the same
@@ -40,15 +39,23 @@ class Training:
     the sums over the part of an epoch that is done.
     """
 
-    def __init__(self, config, images):
-        self.config, self.images = config, images
+    def __init__(self, config, dataset):
+        self.config, self.images, self.labels = config, dataset.train_images, dataset.train_labels
         self.rng = self.stream(NOISE)
-        self.vae = VAE(images.shape[1], config.hidden, config.latent, config.activation, self.stream(WEIGHTS))
-        self.optimizer = OPTIMIZERS[config.optimizer](self.vae.parameters, config.learning_rate)
+        self.vae = make_vae(config, dataset, self.stream(WEIGHTS))
+        if config.output_bias == "mean":
+            mean = np.clip(self.images.mean(axis=0) / 255, 0.001, 0.999)  # (D,)
+            self.vae.decoder.layers[-1].b[: len(mean)] = np.log(mean / (1 - mean))  # sigmoid⁻¹
+        adam = {"beta1": config.adam_beta1, "beta2": config.adam_beta2, "epsilon": config.adam_epsilon}
+        constants = adam if config.optimizer == "adam" else {}
+        self.optimizer = OPTIMIZERS[config.optimizer](self.vae.parameters, config.learning_rate, **constants)
         self.epoch = np.zeros((), np.int64)  # finished epochs
         self.examples = np.zeros((), np.int64)  # done in the epoch that is under way
-        self.sums = np.zeros(3)  # over these: reconstruction and KL, nats, and seconds
-        self.data = np.array([len(images), zlib.crc32(images)])  # so that no run goes on with other data
+        self.sums = np.zeros(4)  # over these: loss, reconstruction and KL, nats, and seconds
+        labels = self.labels if config.conditional else b""
+        self.data = np.array(
+            [len(self.images), zlib.crc32(labels, zlib.crc32(self.images))]
+        )  # none goes on with other data
 
     def stream(self, *purpose):
         """A generator for one purpose; a seed's streams are independent of each other and of every other seed's."""
@@ -86,17 +93,30 @@ class Training:
         order = self.stream(ORDER, int(self.epoch)).permutation(len(self.images))
         while self.examples < len(self.images):
             began = time.perf_counter()
-            x = batch(self.images, order[self.examples : self.examples + self.config.batch_size])
+            x, y = self.batch(order[self.examples : self.examples + self.config.batch_size])
             eps = self.rng.standard_normal((self.config.samples, len(x), self.config.latent), np.float32)
-            loss = self.vae.loss(x, eps)
+            self.optimizer.learning_rate = self.config.learning_rate_after(self.epoch)
+            loss = self.vae.loss(x, eps, y, self.beta())
             if not math.isfinite(loss):
                 raise Diverged(f"the loss is {loss}")
             self.vae.backward()
             self.optimizer.step()
-            self.examples += len(x)
             seconds = time.perf_counter() - began
-            self.sums += self.vae.reconstruction.sum().item(), self.vae.kl.sum().item(), seconds
+            vae = self.vae
+            self.sums += *(terms.sum().item() for terms in (vae.losses, vae.reconstruction, vae.kl)), seconds
+            self.examples += len(x)
             yield len(x)
+
+    def batch(self, rows):
+        """(x, y): the pixels of these examples, binarized anew if that is the protocol, and their labels."""
+        images = self.images[rows]
+        if self.config.binarize == "dynamic":
+            images = draw_binary(images, self.rng)
+        return batch(images), one_hot(self.labels, rows, self.vae.classes)
+
+    def beta(self):
+        """The weight of the KL term in the step that comes next."""
+        return self.config.beta_after(float(self.epoch + self.examples / len(self.images)))
 
     def end_epoch(self):
         self.epoch += 1
@@ -153,9 +173,7 @@ def train_epoch(training, stop):
     with tqdm(desc=title, initial=done, total=count, unit=" images", disable=None, leave=False) as bar:
         for examples in training.steps():
             if not bar.disable:
-                reconstruction, kl = training.sums[:2] / training.examples
-                means = f"loss {reconstruction + kl:.2f} = {reconstruction:.2f} + KL {kl:.2f}"
-                bar.set_postfix_str(means, refresh=False)
+                bar.set_postfix_str(in_words(*training.sums[:3] / training.examples), refresh=False)
                 bar.update(examples)
             if stop.signal:
                 return
@@ -164,34 +182,42 @@ def train_epoch(training, stop):
 def measure(training, dataset, seconds_before):
     """Evaluate at the end of an epoch: the row for metrics.csv."""
     began = time.perf_counter()
-    terms = bound_terms(training.vae, dataset.test_images, training.config.samples)
+    config = training.config
+    terms = bound_terms(training.vae, dataset.test_images, dataset.test_labels, config.samples)
     if not np.isfinite(terms["loss"]).all():
         raise Diverged("the loss of a test image is not finite")
     epoch, count = int(training.epoch) + 1, len(training.images)
-    reconstruction, kl, seconds = (training.sums / (count, count, 1)).tolist()
     row = {"epoch": epoch, "examples": epoch * count}
-    row |= {"train_loss": reconstruction + kl, "train_reconstruction": reconstruction, "train_kl": kl}
+    row |= {name: getattr(config, name) for name in TEXT_COLUMNS}
+    row |= {"beta": config.beta_after(epoch), "learning_rate": config.learning_rate_after(epoch - 1)}
+    *means, seconds = (training.sums / (count, count, count, 1)).tolist()
+    row |= dict(zip(("train_loss", "train_reconstruction", "train_kl"), means, strict=True))
     row |= {f"test_{name}": values.mean() for name, values in terms.items()}
     row["seconds"] = seconds_before + seconds + time.perf_counter() - began
     return row
 
 
+def in_words(loss, reconstruction, kl):
+    return f"loss {loss:6.2f} ({reconstruction:6.2f} + KL {kl:5.2f})"
+
+
 def describe(row, training):
     """The row of an epoch in a line, with the speed of its training steps."""
     train, test = (
-        f"{split} {row[f'{split}_loss']:7.2f} = {row[f'{split}_reconstruction']:6.2f} + KL {row[f'{split}_kl']:5.2f}"
+        f"{split} {in_words(row[f'{split}_loss'], row[f'{split}_reconstruction'], row[f'{split}_kl'])}"
         for split in ("train", "test")
     )
-    epochs, speed = training.config.epochs, len(training.images) / training.sums[2]
-    return f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}   {train}   {test}   {speed:,.0f} images/s"
+    beta = f"   β {row['beta']:.3g}" * (row["beta"] != 1)
+    epochs, speed = training.config.epochs, len(training.images) / training.sums[3]
+    return f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}   {train}   {test}{beta}   {speed:,.0f} images/s"
 
 
 def prepare(config):
     """Load the data that the settings name: (settings with what they were resolved to, dataset, training)."""
-    dataset = load(config.dataset, config.data_dir)
+    dataset = load_data(config, config.data_dir)
     # a run finds its data again from any folder, and never falls back to others
     config = dataclasses.replace(config, dataset=dataset.name, data_dir=str(data_folder(config.data_dir).resolve()))
-    return config, dataset, Training(config, dataset.train_images)
+    return config, dataset, Training(config, dataset)
 
 
 def start(options):

@@ -1,21 +1,19 @@
-"""The variational autoencoder of Kingma & Welling 2014 (arXiv 1312.6114), its bound, and the derivative of its bound.
+"""The variational autoencoder of Kingma & Welling 2014 (arXiv 1312.6114), its loss, and the derivative of its loss.
 
 encoder   q(z|x) = N(z; mu, diag(sigma²)), mu and logvar = log sigma² from an MLP     eq. 9, Appendix C.2
 prior     p(z) = N(z; 0, I)
-decoder   p(x|z) = Π Bernoulli(x; sigmoid(logits)), logits from an MLP                Appendix C.1
+decoder   p(x|z) = Π Bernoulli(x; sigmoid(outputs)), or Gaussian, from an MLP         Appendix C.1, C.2
 loss      −ELBO = KL(q(z|x) ‖ p(z)) − 1/L Σₗ log p(x|zₗ)                              eq. 10 (estimator B, eq. 7)
-          with zₗ = mu + sigma ⊙ epsₗ, epsₗ ~ N(0, I)
+          with zₗ = mu + sigma ⊙ epsₗ, epsₗ ~ N(0, I), or another objective of `npvae.objectives`
+
+A conditional VAE (Sohn et al. 2015) is given a label y with every x: its encoder is q(z|x, y), its decoder p(x|z, y).
 """
 
 import numpy as np
 
-from npvae.distributions import (
-    bernoulli_log_density,
-    bernoulli_log_density_gradient,
-    gaussian_kl,
-    gaussian_kl_gradient,
-)
-from npvae.layers import MLP, sigmoid
+from npvae.distributions import LIKELIHOODS, gaussian_kl
+from npvae.layers import MLP
+from npvae.objectives import OBJECTIVES
 from npvae.parameters import Parameters
 
 
@@ -40,17 +38,37 @@ class VAE:
         Units of the encoder's hidden layers; the decoder's are the same in reverse.
     activation : {'tanh', 'relu', 'softplus'}
         Of the hidden layers.
+    likelihood : {'bernoulli', 'gaussian'}
+        p(x|z); see `npvae.distributions`.
+    objective : {'elbo', 'sampled-elbo', 'stl', 'iwae', 'iwae-dreg'}
+        What `loss` and `backward` compute; see `npvae.objectives`.
+    classes : int
+        C, the number of labels of a conditional VAE; 0 for one that knows of no labels. Where a method takes y, that
+        is (B, C), one-hot, for the first kind and None for the second.
     rng : numpy.random.Generator, optional
         Draws the initial parameters; without it they are zero, to be written by the caller.
     dtype : NumPy dtype
         float32 to train; float64 and complex128 to check derivatives.
     """
 
-    def __init__(self, pixels=784, hidden=(500,), latent=20, activation="tanh", rng=None, dtype=np.float32):
-        self.pixels, self.hidden, self.latent, self.activation = pixels, tuple(hidden), latent, activation
+    def __init__(
+        self,
+        pixels=784,
+        hidden=(500,),
+        latent=20,
+        activation="tanh",
+        likelihood="bernoulli",
+        objective="elbo",
+        classes=0,
+        rng=None,
+        dtype=np.float32,
+    ):
+        self.settings = (pixels, tuple(hidden), latent, activation, likelihood, objective, classes)
+        self.pixels, self.latent, self.classes = pixels, latent, classes
+        self.likelihood, self.objective = LIKELIHOODS[likelihood], OBJECTIVES[objective]
         # of the encoder's last columns the first J are mu, the others logvar
-        encoder_sizes = [pixels, *hidden, 2 * latent]
-        decoder_sizes = [latent, *reversed(hidden), pixels]
+        encoder_sizes = [pixels + classes, *hidden, 2 * latent]
+        decoder_sizes = [latent + classes, *reversed(hidden), self.likelihood.outputs_per_pixel * pixels]
         shapes = MLP.shapes("encoder", encoder_sizes) | MLP.shapes("decoder", decoder_sizes)
         self.parameters = Parameters(shapes, dtype)
         self.encoder = MLP(self.parameters, "encoder", encoder_sizes, activation)
@@ -61,91 +79,100 @@ class VAE:
             self.decoder.initialize(rng)
 
     def __str__(self):
-        sizes = [self.pixels, *self.hidden, self.latent, *reversed(self.hidden), self.pixels]
-        return f"VAE {'-'.join(map(str, sizes))} ({self.activation})"
+        pixels, hidden, latent, activation, likelihood, objective, classes = self.settings
+        sizes = "-".join(map(str, [pixels, *hidden, latent, *reversed(hidden), pixels]))
+        labels = f", {classes} labels" if classes else ""
+        return f"VAE {sizes} ({activation}, {likelihood}, {objective}{labels})"
 
     def astype(self, dtype):
         """A copy of this VAE whose parameters have another dtype."""
-        copy = VAE(self.pixels, self.hidden, self.latent, self.activation, dtype=dtype)
+        copy = VAE(*self.settings, dtype=dtype)
         copy.parameters.values[...] = self.parameters.values
         return copy
 
-    def loss(self, x, eps):
-        """−ELBO of a batch (eq. 10), estimated with L samples.
+    def loss(self, x, eps, y=None, beta=1.0):
+        """The objective of a batch, by default −ELBO (eq. 10), estimated with L samples.
 
         Parameters
         ----------
-        x : (B, D) array in [0, 1]
+        x : (B, D) float array in [0, 1]
         eps : (L, B, J) array
-            Standard normal noise; given, so that the same parameters, data and noise have the same loss. Both arrays
-            are kept for `backward`: do not write into them before it.
+            Standard normal noise; given, so that the same parameters, data and noise have the same loss. `backward`
+            needs x and eps again: do not write into them before it.
+        y : (B, C) array or None
+        beta : float
+            Weight of the KL term; the loss is a bound of −log p(x) where it is 1.
 
         Returns
         -------
         loss : float
-            Nats per example: summed over pixels and latents, averaged over the batch. Its two terms stay in
-            `reconstruction` (B,) and `kl` (B,), nats, one per example.
+            Nats per example: summed over pixels and latents, averaged over the batch. What it averages stays in
+            `losses` (B,), and the two terms of −ELBO stay in `reconstruction` (B,) and `kl` (B,).
 
         Raises
         ------
         ValueError
             If the shapes do not belong together, or x holds integers.
         """
-        mu, logvar = self.encode(x)  # (B, J), (B, J)
+        mu, logvar = self.encode(x, y)  # (B, J), (B, J)
         if eps.shape[1:] != mu.shape:
             raise ValueError(f"eps has the shape {eps.shape}, expected (L, {mu.shape[0]}, {mu.shape[1]})")
         z = reparameterize(mu, logvar, eps)  # (L, B, J)
-        logits = self.decoder.forward(z.reshape(-1, self.latent)).reshape(-1, *x.shape)  # (L, B, D)
+        outputs = self.decoder_outputs(z, y)  # (L, B, D) or (L, B, 2D)
+        log_p_x = self.likelihood.log_density(x, outputs)  # (L, B)
 
-        self.reconstruction = -bernoulli_log_density(x, logits).mean(axis=0)  # (B,)
-        self.kl = gaussian_kl(mu, logvar)  # (B,)
-        self.remembered = x, eps, mu, logvar, logits
-        return (self.reconstruction + self.kl).mean().item()
+        self.losses = self.objective.loss(log_p_x, z, mu, logvar, beta)  # (B,)
+        self.reconstruction, self.kl = -log_p_x.mean(axis=0), gaussian_kl(mu, logvar)  # (B,), (B,)
+        self.remembered = x, eps, z, mu, logvar, outputs, log_p_x, beta
+        return self.losses.mean().item()
 
     def backward(self):
         """Write the derivative of the last `loss` with respect to every parameter into `parameters.gradient`."""
         if self.remembered is None:
             raise RuntimeError("backward() differentiates the last loss(x, eps): call loss, then backward at once")
-        x, eps, mu, logvar, logits = self.remembered
-        L, B, J = eps.shape
+        x, eps, z, mu, logvar, outputs, log_p_x, beta = self.remembered
 
-        d_logits = bernoulli_log_density_gradient(x, logits)  # (L, B, D)
-        d_logits *= -1 / (L * B)
-        d_z = self.decoder.backward(d_logits.reshape(L * B, -1)).reshape(L, B, J)
+        def decoder_backward(d_log_p_x):  # (L, B) -> (L, B, J)
+            d_outputs = self.likelihood.log_density_gradient(x, outputs)
+            d_outputs *= d_log_p_x[..., None]
+            d_z_y = self.decoder.backward(d_outputs.reshape(-1, outputs.shape[-1]))
+            return d_z_y[:, : self.latent].reshape(z.shape)
 
-        d_mu, d_logvar = reparameterize_gradient(d_z, logvar, eps)  # through z
-        kl_d_mu, kl_d_logvar = gaussian_kl_gradient(mu, logvar)  # and past it, straight from the KL
-        d_mu += kl_d_mu / B
-        d_logvar += kl_d_logvar / B
-        self.encoder.backward(np.concatenate([d_mu, d_logvar], axis=1), need_d_x=False)
+        # through z, and past it, straight from the bound
+        d_z, d_mu, d_logvar = self.objective.gradient(log_p_x, z, mu, logvar, beta, decoder_backward)
+        z_d_mu, z_d_logvar = reparameterize_gradient(d_z, logvar, eps)
+        self.encoder.backward(np.concatenate([z_d_mu + d_mu, z_d_logvar + d_logvar], axis=1), need_d_x=False)
 
-    def encode(self, x):
-        """Mean and log-variance of q(z|x) (eq. 9).
-
-        Parameters
-        ----------
-        x : (B, D) float array in [0, 1]
-
-        Returns
-        -------
-        mu, logvar : (B, J) arrays
-        """
+    def encode(self, x, y=None):
+        """Mean and log-variance of q(z|x) (eq. 9): (B, J) and (B, J) for x (B, D) in [0, 1] and y (B, C) or None."""
         if x.dtype.kind not in "fc":
             raise ValueError(f"x is {x.dtype}, expected floats in [0, 1]: npvae.data.datasets.batch scales raw images")
-        self.remembered = None  # the layers now remember this x
-        mu_logvar = self.encoder.forward(x)  # (B, 2J)
+        mu_logvar = self.encoder.forward(self.beside(x, y))  # (B, 2J)
         return mu_logvar[:, : self.latent], mu_logvar[:, self.latent :]
 
-    def decode(self, z):
-        """Pixel probabilities, the means of p(x|z): (B, D) for z (B, J) (eq. 11)."""
-        self.remembered = None
-        return sigmoid(self.decoder.forward(z))
+    def decoder_outputs(self, z, y=None):
+        """What p(x|z) is computed from: (..., B, D) or (..., B, 2D) for z (..., B, J) and y (B, C) or None."""
+        z_y = self.beside(z, y)
+        return self.decoder.forward(z_y.reshape(-1, z_y.shape[-1])).reshape(*z.shape[:-1], -1)
 
-    def reconstruct(self, x):
-        """Pixel probabilities (B, D) decoded from the posterior mean of x (B, D)."""
-        mu, _ = self.encode(x)
-        return self.decode(mu)
+    def beside(self, a, y):
+        """What encoder or decoder is given: `a` (..., B, I), and beside it the label, (..., B, I + C)."""
+        self.remembered = None  # the layers are about to remember something else
+        if (y is not None or self.classes) and np.shape(y)[-1:] != (self.classes,):
+            raise ValueError(
+                f"y has the shape {np.shape(y)}, expected {(a.shape[-2], self.classes)}, or None for C = 0"
+            )
+        return a if y is None else np.concatenate([a, np.broadcast_to(y, (*a.shape[:-1], self.classes))], axis=-1)
 
-    def sample(self, count, rng):
-        """Pixel probabilities (count, D) decoded from draws z ~ p(z) of a numpy.random.Generator."""
-        return self.decode(rng.standard_normal((count, self.latent)).astype(self.parameters.values.dtype))
+    def decode(self, z, y=None):
+        """Pixel means E[x|z] (eq. 11, 12): (..., B, D) for z (..., B, J) and y (B, C) or None."""
+        return self.likelihood.mean(self.decoder_outputs(z, y))
+
+    def reconstruct(self, x, y=None):
+        """Pixel means (B, D) decoded from the posterior mean of x (B, D)."""
+        mu, _ = self.encode(x, y)
+        return self.decode(mu, y)
+
+    def sample(self, count, rng, y=None):
+        """Pixel means (count, D) decoded from draws z ~ p(z) of a numpy.random.Generator."""
+        return self.decode(rng.standard_normal((count, self.latent)).astype(self.parameters.values.dtype), y)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npvae.data.datasets import FILES, load
+from npvae.data.datasets import FILES, Dataset, load
 from npvae.data.idx import write_idx
 
 os.environ.setdefault(
@@ -45,6 +45,11 @@ def few_digits(data_dir, tmp_path_factory):
     for file, array in zip(FILES, arrays, strict=True):
         write_idx(folder / file, array)
     return folder
+
+
+def dataset_of(images, labels=None):
+    """A data set whose training and test images (N, D) are these."""
+    return Dataset("some", "of a test", (1, images.shape[1]), images, labels, images, labels)
 
 
 def command(*arguments):

@@ -1,7 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from npvae import gradcheck, vae
+from npvae import distributions, gradcheck, objectives, vae
 from npvae.gradcheck import (
     central_difference_gradient,
     check_gradient,
@@ -9,7 +11,7 @@ from npvae.gradcheck import (
     complex_step_gradient,
     small_problem,
 )
-from npvae.layers import ACTIVATIONS, Dense, Tanh
+from npvae.layers import ACTIVATIONS, Dense, Tanh, sigmoid
 from npvae.parameters import Parameters
 
 SETUPS = [(activation, hidden, L) for activation in ACTIVATIONS for hidden in ((7,), (7, 5)) for L in (1, 3)]
@@ -43,28 +45,36 @@ def wrong_trick(scale_mu, scale_logvar):
     return gradient
 
 
+def wrong_decoder(gradient):
+    wrong = dataclasses.replace(distributions.LIKELIHOODS["bernoulli"], log_density_gradient=gradient)
+    return distributions.LIKELIHOODS, "bernoulli", wrong
+
+
 BACKWARD_BUGS = {
     "bias left out": (Dense, "backward", without_bias),
     "tanh's derivative left out": (Tanh, "backward", lambda self, d_y: d_y.copy()),
-    "KL: sign of mu": (vae, "gaussian_kl_gradient", wrong_kl(-1, 1)),
-    "KL: sign of logvar": (vae, "gaussian_kl_gradient", wrong_kl(1, -1)),
-    "KL: ½ of logvar left out": (vae, "gaussian_kl_gradient", wrong_kl(1, 2)),
-    "KL: left out": (vae, "gaussian_kl_gradient", wrong_kl(0, 0)),
+    "KL: sign of mu": (objectives, "gaussian_kl_gradient", wrong_kl(-1, 1)),
+    "KL: sign of logvar": (objectives, "gaussian_kl_gradient", wrong_kl(1, -1)),
+    "KL: ½ of logvar left out": (objectives, "gaussian_kl_gradient", wrong_kl(1, 2)),
+    "KL: left out": (objectives, "gaussian_kl_gradient", wrong_kl(0, 0)),
     "trick: ½ left out": (vae, "reparameterize_gradient", wrong_trick(1, 2)),
     "trick: sign": (vae, "reparameterize_gradient", wrong_trick(1, -1)),
     "trick: noise taken for constant": (vae, "reparameterize_gradient", wrong_trick(1, 0)),
-    "decoder: sign": (vae, "bernoulli_log_density_gradient", lambda x, logits: vae.sigmoid(logits) - x),
-    "decoder: an extra y(1 − y)": (
-        vae,
-        "bernoulli_log_density_gradient",
-        lambda x, logits: (x - vae.sigmoid(logits)) * vae.sigmoid(logits) * (1 - vae.sigmoid(logits)),
+    "decoder: sign": wrong_decoder(lambda x, logits: sigmoid(logits) - x),
+    "decoder: an extra y(1 − y)": wrong_decoder(
+        lambda x, logits: (x - sigmoid(logits)) * sigmoid(logits) * (1 - sigmoid(logits))
     ),
 }
 
 
+def inject(monkeypatch, bug):
+    target, name, wrong = BACKWARD_BUGS[bug]
+    (monkeypatch.setitem if isinstance(target, dict) else monkeypatch.setattr)(target, name, wrong)
+
+
 @pytest.mark.parametrize("bug", BACKWARD_BUGS)
 def test_a_mistake_in_the_backward_pass_fails_the_check(bug, monkeypatch):
-    monkeypatch.setattr(*BACKWARD_BUGS[bug])
+    inject(monkeypatch, bug)
     checks = check_vae(*small_problem())
     assert not all(check.passed for check in checks)
     assert max(check.complex_error for check in checks) > 1e-3
@@ -116,7 +126,7 @@ def test_command_prints_a_row_per_array_and_passes(capsys):
 
 
 def test_command_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
-    monkeypatch.setattr(*BACKWARD_BUGS["bias left out"])
+    inject(monkeypatch, "bias left out")
     assert gradcheck.main([]) == 1
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("encoder", "decoder"))]
     assert all(row.endswith("FAIL") == (row.split()[0].endswith(".b")) for row in rows)
@@ -124,13 +134,13 @@ def test_command_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
 
 def test_float32_cannot_tell_a_right_gradient_from_a_slightly_wrong_one(capsys):
     assert gradcheck.main(["--dtype", "float32"]) == 1
-    checks = check_vae(*small_problem(), np.float32)
+    checks = check_vae(*small_problem(), dtype=np.float32)
     assert max(check.central_error for check in checks) > 1e-5
 
 
 def test_command_checks_every_set_up_with_all(capsys):
     assert gradcheck.main(["--all"]) == 0
-    assert len([line for line in capsys.readouterr().out.splitlines() if line.endswith(": ok")]) == len(SETUPS)
+    assert len([line for line in capsys.readouterr().out.splitlines() if line.endswith(": ok")]) == len(gradcheck.SETUPS)
 
 
 @pytest.mark.parametrize("wrong", ["analytic", "complex_step", "central"])

@@ -36,14 +36,14 @@ def test_resume_is_bit_exact_wherever_training_stops(optimizer, few_digits, tmp_
 
     def go(name, *stops):
         run = Run.create(tmp_path / name, config)
-        training = train.Training(config, dataset.train_images)
+        training = train.Training(config, dataset)
         training.save(run)
         steps = []
         for stop in stops:
             step = training.optimizer.step
             training.optimizer.step = lambda step=step: steps.append(step())
             train.fit(training, run, dataset, stop)
-            training = train.Training(config, dataset.train_images)  # as a new process would
+            training = train.Training(config, dataset)  # as a new process would
             training.load(run)
             assert int(training.epoch) * 10 + math.ceil(training.examples / 64) == len(steps)  # no step is lost
         while training.epoch < config.epochs:
@@ -151,7 +151,7 @@ def test_checkpoint_of_another_model_is_refused(finished, few_digits, tmp_path, 
 def test_parameters_that_are_not_finite_are_never_saved(few_digits, tmp_path):
     dataset = load(str(few_digits))
     run = Run.create(tmp_path / "run", Config(dataset=str(few_digits), hidden=(5,), latent=2, epochs=1))
-    training = train.Training(run.config, dataset.train_images)
+    training = train.Training(run.config, dataset)
     training.save(run)
     before = run.checkpoint.read_bytes()
     training.optimizer.step = lambda: training.vae.parameters.values.fill(np.inf)

@@ -14,7 +14,7 @@ from npvae.config import Config
 from npvae.data.datasets import load
 from npvae.evaluate import bound_terms
 from npvae.runs import COLUMNS, Run
-from tests.conftest import SMALL, command, run_train
+from tests.conftest import SMALL, command, dataset_of, run_train
 
 
 def test_run_leaves_settings_metrics_checkpoint_and_images(finished):
@@ -30,9 +30,11 @@ def test_run_leaves_settings_metrics_checkpoint_and_images(finished):
     assert tuple(rows[0]) == COLUMNS
     assert [(row["epoch"], row["examples"]) for row in rows] == [("1", "600"), ("2", "1200"), ("3", "1800")]
     for row in rows:
+        assert (row["objective"], row["likelihood"], row["binarize"]) == ("elbo", "bernoulli", "none")
+        assert (float(row["beta"]), float(row["learning_rate"])) == (1, 0.001)
         for split in ("train", "test"):
             terms = float(row[f"{split}_reconstruction"]) + float(row[f"{split}_kl"])
-            assert float(row[f"{split}_loss"]) == pytest.approx(terms, abs=2e-6)
+            assert float(row[f"{split}_loss"]) == pytest.approx(terms, rel=1e-6)
     assert json.loads((folder / "config.json").read_text())["hidden"] == [30]
 
 
@@ -154,25 +156,24 @@ def test_two_epochs_on_mnist_reach_the_loss_that_pytorch_reaches(tmp_path):
 
 
 def record(training, epochs):
-    """Train without a run folder; returns what each step was given: lists of x and of eps."""
-    seen_x, seen_eps, loss = [], [], training.vae.loss
+    """Train without a run folder; returns what each step was given: lists of x, eps, y and beta."""
+    seen, loss = [], training.vae.loss
 
-    def spy(x, eps):
-        seen_x.append(x)
-        seen_eps.append(eps)
-        return loss(x, eps)
+    def spy(*arguments):
+        seen.append(arguments)
+        return loss(*arguments)
 
     training.vae.loss = spy
     for _ in range(epochs):
         for _ in training.steps():
             pass
         training.end_epoch()
-    return seen_x, seen_eps
+    return zip(*seen, strict=True)
 
 
 def test_training_draws_fresh_standard_normal_noise_at_each_step(rng):
     config = Config(hidden=(4,), latent=8, batch_size=500, samples=2)
-    _, noise = record(train.Training(config, rng.integers(0, 256, (2000, 9), np.uint8)), epochs=2)
+    _, noise, _, _ = record(train.Training(config, dataset_of(rng.integers(0, 256, (2000, 9), np.uint8))), epochs=2)
     values = np.stack(noise).reshape(len(noise), -1)  # (8, 8000)
     assert values.mean() == pytest.approx(0, abs=0.02)
     assert values.var() == pytest.approx(1, abs=0.03)
@@ -183,7 +184,7 @@ def test_training_draws_fresh_standard_normal_noise_at_each_step(rng):
 
 def test_each_epoch_goes_through_all_images_in_another_order():
     images = np.arange(250, dtype=np.uint8)[:, None] * np.ones((1, 4), np.uint8)
-    batches, _ = record(train.Training(Config(hidden=(4,), latent=2, batch_size=60), images), epochs=3)
+    batches, *_ = record(train.Training(Config(hidden=(4,), latent=2, batch_size=60), dataset_of(images)), epochs=3)
     orders = np.rint(np.concatenate(batches)[:, 0] * 255).reshape(3, 250)
     assert (np.sort(orders, axis=1) == np.arange(250)).all()
     assert len(np.unique(orders, axis=0)) == 3
@@ -191,7 +192,7 @@ def test_each_epoch_goes_through_all_images_in_another_order():
 
 
 def test_weights_order_and_noise_of_a_seed_are_not_the_same_random_numbers():
-    training = train.Training(Config(hidden=(4,), latent=2), np.zeros((10, 4), np.uint8))
+    training = train.Training(Config(hidden=(4,), latent=2), dataset_of(np.zeros((10, 4), np.uint8)))
     streams = [
         training.stream(*purpose) for purpose in ((train.WEIGHTS,), (train.NOISE,), (train.ORDER, 0), (train.ORDER, 1))
     ]
@@ -202,7 +203,7 @@ def test_weights_order_and_noise_of_a_seed_are_not_the_same_random_numbers():
 def test_training_terms_are_means_over_the_examples_of_the_epoch(few_digits, tmp_path):
     dataset = load(str(few_digits))
     config = Config(dataset=str(few_digits), hidden=(20,), latent=3, batch_size=256, learning_rate=1e-12, samples=3)
-    training = train.Training(config, dataset.train_images)
+    training = train.Training(config, dataset)
     expected = bound_terms(training.vae, dataset.train_images, samples=50)  # of the model that hardly moves
     for _ in training.steps():
         pass
