@@ -196,17 +196,17 @@ def check_vae(vae, x, eps, y=None, beta=1.0, dtype=np.float64):
     real.backward()
     parameters, analytic = real.parameters, real.parameters.gradient.copy()
     relus = [layer for layer in real.encoder.layers + real.decoder.layers if isinstance(layer, ReLU)]
-    numerical = {}
-    for part, loss in held_fixed(real).items():
+    losses, numerical = held_fixed(real), {}
+    for loss in set(losses.values()):
         real.objective = imaginary.objective = dataclasses.replace(vae.objective, loss=loss)
         complex_step = complex_step_gradient(lambda: imaginary.loss(x, eps, y, beta), imaginary.parameters.values)
         central = central_difference_gradient(
             lambda: real.loss(x, eps, y, beta), parameters.values, kinks=lambda: [relu.mask for relu in relus]
         )
-        numerical[part] = parameters.views(complex_step), parameters.views(central)
+        numerical[loss] = parameters.views(complex_step), parameters.views(central)
     views = parameters.views(analytic)
     return [
-        _check_array(name, views[name], *(view[name] for view in numerical[name.split(".")[0]]))
+        _check_array(name, views[name], *(view[name] for view in numerical[losses[name.split(".")[0]]]))
         for name in parameters.shapes
     ]
 

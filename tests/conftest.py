@@ -1,4 +1,6 @@
+import gzip
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +52,17 @@ def few_digits(data_dir, tmp_path_factory):
 def dataset_of(images, labels=None):
     """A data set whose training and test images (N, D) are these."""
     return Dataset("some", "of a test", (1, images.shape[1]), images, labels, images, labels)
+
+
+@pytest.fixture
+def frey(tmp_path):
+    """1650 images of 28 × 20 that tell their number, as the Frey faces."""
+    images = np.zeros((1650, 28, 20), np.uint8)
+    images[:, 0, 0], images[:, 27, 19] = np.divmod(np.arange(1650), 256)
+    (tmp_path / "frey").mkdir()
+    header = struct.pack(">IIII", 0x803, 1650, 28, 20)
+    (tmp_path / "frey" / "frey-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + images.tobytes()))
+    return tmp_path
 
 
 def command(*arguments):

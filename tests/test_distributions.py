@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 
 from npvae.distributions import (
+    LIKELIHOODS,
+    LOGVAR_FLOOR,
     bernoulli_log_density,
     bernoulli_log_density_gradient,
     gaussian_kl,
     gaussian_kl_gradient,
     gaussian_log_density,
     gaussian_log_density_gradient,
+    gaussian_pixels,
+    gaussian_pixels_log_density,
+    gaussian_pixels_log_density_gradient,
+    standard_normal_log_density,
 )
 from tests.test_layers import assert_derivative
 
@@ -93,3 +99,53 @@ def test_kl_is_zero_for_the_prior_and_positive_elsewhere(rng):
     rounded = gaussian_kl(mu.astype(np.float32), logvar.astype(np.float32))
     assert (rounded >= 0).all()
     np.testing.assert_allclose(rounded, exact, atol=1e-10, rtol=1e-2)
+
+
+def test_standard_normal_is_the_gaussian_with_mean_0_and_variance_1(rng):
+    z = rng.normal(size=(3, 4, 2))
+    np.testing.assert_allclose(
+        standard_normal_log_density(z), gaussian_log_density(z, np.zeros(2), np.zeros(2)), rtol=1e-14
+    )
+
+
+def test_gaussian_pixels_have_a_mean_between_0_and_1_and_at_least_one_grey_level_of_spread(rng):
+    outputs = rng.normal(0, 100, (50, 12))
+    mean, logvar = gaussian_pixels(outputs)
+    np.testing.assert_allclose(mean, 1 / (1 + np.exp(-outputs[:, :6])), atol=1e-15)
+    assert (np.exp(logvar / 2) >= 1 / 255 - 1e-15).all()
+    above = outputs[:, 6:] > LOGVAR_FLOOR + 25
+    np.testing.assert_allclose(logvar[above], outputs[:, 6:][above], rtol=1e-10)  # far above the floor: the output
+
+
+def test_density_of_gaussian_pixels_integrates_to_one(rng):
+    outputs = rng.normal(size=(1, 2))
+    x = np.linspace(-60, 60, 400_001)[:, None]
+    density = np.exp(gaussian_pixels_log_density(x, outputs))
+    assert density.sum() * (x[1, 0] - x[0, 0]) == pytest.approx(1, rel=1e-10)
+
+
+def test_density_of_a_constant_pixel_cannot_diverge():
+    outputs = np.float32([[0, -1e9]])
+    x = np.float32([[0.5]])  # exactly the mean
+    density = gaussian_pixels_log_density(x, outputs)
+    assert density == pytest.approx(np.log(255) - np.log(2 * np.pi) / 2, rel=1e-6)
+    assert np.isfinite(gaussian_pixels_log_density_gradient(x, outputs)).all()
+
+
+def test_gaussian_pixels_gradient_is_the_derivative_of_the_log_density(rng):
+    x, outputs = rng.uniform(size=(4, 6)), rng.normal(0, 3, (3, 4, 12))
+    outputs[..., 6:] -= 4  # some of the log-variances near their floor
+    analytic = gaussian_pixels_log_density_gradient(x, outputs)
+    assert_derivative(analytic, lambda theta: gaussian_pixels_log_density(x, theta.reshape(3, 4, 12)).sum(), outputs)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_mean_of_a_likelihood_is_the_x_of_highest_expected_density(name, rng):
+    """Of all constants the mean predicts draws best: for both families the density is highest there."""
+    likelihood = LIKELIHOODS[name]
+    outputs = rng.normal(size=(1, likelihood.outputs_per_pixel))
+    mean = likelihood.mean(outputs)
+    assert mean.shape == (1, 1)
+    logit = np.log(mean / (1 - mean))
+    candidates = np.concatenate([logit + np.linspace(-1, 1, 201)[:, None], np.tile(outputs[:, 1:], (201, 1))], axis=1)
+    assert likelihood.log_density(mean, candidates).argmax() == 100

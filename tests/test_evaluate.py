@@ -1,14 +1,108 @@
 import json
+import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from npvae import VAE, evaluate
-from npvae.data.datasets import FILES, load
+from npvae.data.datasets import FILES, batch, load
 from npvae.data.idx import read_idx, write_idx
-from npvae.evaluate import bound_terms
+from npvae.distributions import bernoulli_log_density, standard_normal_log_density
+from npvae.evaluate import bound_terms, estimates
 from npvae.runs import Run
 from tests.conftest import SMALL, run_train
+
+
+@pytest.fixture
+def tiny(rng):
+    """A VAE with one latent, 40 binary images of 5 pixels, and log p(x) of each, integrated."""
+    vae = VAE(5, (4,), 1, dtype=np.float64)
+    vae.parameters.values[...] = rng.normal(0, 0.7, vae.parameters.values.size)
+    for i in range(2):
+        vae.parameters[f"encoder.{i}.W"][...] *= 0.5  # q(z|x) is nowhere much narrower than the true posterior
+    images = rng.integers(0, 2, (40, 5), np.uint8) * np.uint8(255)
+    z = np.linspace(-12, 12, 4001)[:, None]
+    log_p_x = bernoulli_log_density(batch(images)[:, None], vae.decoder_outputs(z))  # (40, 4001)
+    p_x = np.exp(standard_normal_log_density(z) + log_p_x).sum(axis=1) * (z[1, 0] - z[0, 0])
+    return vae, images, np.log(p_x)
+
+
+def test_importance_sampling_finds_log_p_x(tiny):
+    vae, images, exact = tiny
+    terms = estimates(vae, images, None, 20_000, (1, 5, 50, 20_000))
+    np.testing.assert_allclose(-terms["iwae"][3], exact, atol=0.05)
+    gaps = (terms["iwae"] + exact).mean(axis=1)
+    assert gaps[0] > gaps[1] > gaps[2] > gaps[3] - 0.01
+    elbo = terms["reconstruction"] + terms["kl"].sum(axis=1)
+    np.testing.assert_allclose(elbo, terms["iwae"][0], atol=0.2)  # the closed form and its estimate
+    assert abs(gaps[3]) < 0.01
+
+
+def test_bounds_are_ordered_for_every_example(tiny):
+    vae, images, _ = tiny
+    terms = estimates(vae, images, None, 500, (1, 5, 50, 500))
+    assert (np.diff(terms["iwae"], axis=0) <= 1e-12).all()  # the groups of one are parts of those of the next
+
+
+@pytest.mark.parametrize(("rows", "block"), [(1, 500), (100_000, 500), (500, 40)])
+def test_estimates_do_not_depend_on_how_much_is_decoded_at_once(rows, block, tiny, monkeypatch):
+    vae, images, _ = tiny
+    expected = estimates(vae, images, None, 30, (5, 30))
+    monkeypatch.setattr(evaluate, "ROWS", rows)
+    monkeypatch.setattr(evaluate, "BLOCK", block)
+    for name, values in estimates(vae, images, None, 30, (5, 30)).items():
+        np.testing.assert_allclose(values, expected[name], rtol=1e-5)
+
+
+def test_memory_stays_under_a_gigabyte_with_5000_samples(rng):
+    vae = VAE(4, (2,), 1, rng=rng)
+    images = rng.integers(0, 256, (600, 4), np.uint8)
+    tracemalloc.start()
+    estimates(vae, images, None, 5000, (1, 50, 5000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300e6
+
+
+def test_a_latent_that_the_decoder_ignores_is_not_active(finished, few_digits, tmp_path):
+    run = Run(tmp_path / "run", Run.open(finished[0]).config)
+    shutil.copytree(finished[0], run.folder)
+    dataset, state = load(str(few_digits)), dict(np.load(run.checkpoint))
+    vae = run.vae(dataset)
+    last, logvar = vae.parameters["encoder.1.W"], 3
+    last[:, [1, logvar + 1]] = 0  # mu and logvar of the second of three latents no longer depend on x
+    vae.parameters["encoder.1.b"][[1, logvar + 1]] = 0
+    last[:, 2] *= 100
+    run.save_checkpoint(state | {"parameters": vae.parameters.values})
+    result = evaluate.evaluate(run, dataset, 1)
+    assert result["kl_of_latents"][1] == result["variance_of_latents"][1] == 0
+    assert result["active_units"] == sum(value > 0.01 for value in result["variance_of_latents"])
+    assert 1 <= result["active_units"] <= 2
+    assert sum(result["kl_of_latents"]) == pytest.approx(result["kl"]["mean"])
+
+
+def test_importance_samples_leave_an_evaluation_and_a_plot_in_the_run(finished, tmp_path, capsys):
+    shutil.copytree(finished[0], tmp_path / "run")
+    answers = []
+    for _ in range(2):
+        assert evaluate.main([str(tmp_path / "run"), "--importance-samples", "100", "--json"]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1]  # the same noise each time
+    result = json.loads(answers[0])
+    assert list(result["iwae_loss"]) == ["1", "5", "50", "100"]
+    assert result["negative_log_likelihood"] == result["iwae_loss"]["100"]
+    losses = [value["mean"] for value in result["iwae_loss"].values()]
+    assert losses[0] > losses[1] > losses[2] > losses[3]
+    assert losses[0] == pytest.approx(result["loss"]["mean"], abs=0.5)
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == result
+    assert imread(tmp_path / "run" / "images" / "bounds.png")[..., :3].std() > 0.01
+
+
+@pytest.mark.parametrize("samples", ["0", "-1", "many", "1.5", "10000001"])
+def test_number_of_importance_samples_that_makes_no_sense_is_refused(samples, finished, refused):
+    assert "--importance-samples" in refused(evaluate.main, [finished[0], "--importance-samples", samples])
 
 
 def test_terms_of_an_example_do_not_depend_on_the_other_examples(rng):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from npvae import distributions, gradcheck, objectives, vae
+from npvae.distributions import LIKELIHOODS
 from npvae.gradcheck import (
     central_difference_gradient,
     check_gradient,
@@ -12,6 +13,7 @@ from npvae.gradcheck import (
     small_problem,
 )
 from npvae.layers import ACTIVATIONS, Dense, Tanh, sigmoid
+from npvae.objectives import OBJECTIVES, log_weights_gradient
 from npvae.parameters import Parameters
 
 SETUPS = [(activation, hidden, L) for activation in ACTIVATIONS for hidden in ((7,), (7, 5)) for L in (1, 3)]
@@ -27,6 +29,25 @@ def test_every_element_of_every_gradient_is_right(activation, hidden, samples):
     assert max(check.central_error for check in checks) <= 1e-6
     assert all(check.passed for check in checks)
     assert sum(check.skipped for check in checks) == 0
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.3])
+@pytest.mark.parametrize("classes", [0, 3], ids=["unconditional", "conditional"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_gradient_of_every_objective_likelihood_and_conditioning_is_right(objective, likelihood, classes, beta):
+    model, *data = small_problem(objective=objective, likelihood=likelihood, classes=classes)
+    checks = check_vae(model, *data, beta=beta)
+    assert max(check.complex_error for check in checks) <= 1e-12
+    assert max(check.central_error for check in checks) <= 1e-6
+    assert all(check.passed for check in checks)
+
+
+@pytest.mark.parametrize("objective", ["stl", "iwae-dreg"])
+def test_path_derivatives_are_not_the_derivative_of_their_loss(objective, monkeypatch):
+    monkeypatch.setattr(gradcheck, "held_fixed", lambda vae: dict.fromkeys(("encoder", "decoder"), vae.objective.loss))
+    checks = {check.name: check for check in check_vae(*small_problem(objective=objective))}
+    assert all(check.passed == name.startswith("decoder") for name, check in checks.items())
 
 
 def without_bias(self, d_y, need_d_x=True):
@@ -67,14 +88,70 @@ BACKWARD_BUGS = {
 }
 
 
-def inject(monkeypatch, bug):
-    target, name, wrong = BACKWARD_BUGS[bug]
+def wrong_weights(log_w):
+    w = np.exp(log_w - log_w.max(axis=0))
+    return w / len(w)  # not normalized
+
+
+def without_score(d_log_w, z, mu, logvar, beta, decoder_backward):
+    d_z, d_mu, d_logvar = log_weights_gradient(d_log_w, z, mu, logvar, beta, decoder_backward)
+    return d_z, 0 * d_mu, 0 * d_logvar
+
+
+def without_prior(d_log_w, z, mu, logvar, beta, decoder_backward):
+    d_z, d_mu, d_logvar = log_weights_gradient(d_log_w, z, mu, logvar, beta, decoder_backward)
+    return d_z + beta * d_log_w[..., None] * z, d_mu, d_logvar
+
+
+def without_sigmoid(x, outputs):
+    mean, logvar = distributions.gaussian_pixels(outputs)
+    _, d_mean, d_logvar = distributions.gaussian_log_density_gradient(x, mean, logvar)
+    return np.concatenate([d_mean, d_logvar * sigmoid(outputs[..., 12:] - distributions.LOGVAR_FLOOR)], axis=-1)
+
+
+def dreg_with(factor):
+    def gradient(log_p_x, z, mu, logvar, beta, decoder_backward):
+        d_z, d_mu, d_logvar = objectives.iwae_gradient(log_p_x, z, mu, logvar, beta, decoder_backward)
+        w = objectives.normalized_weights(objectives.log_weights(log_p_x, z, mu, logvar, beta))
+        return d_z * factor(w)[..., None], 0 * d_mu, 0 * d_logvar
+
+    return OBJECTIVES, "iwae-dreg", dataclasses.replace(OBJECTIVES["iwae-dreg"], gradient=gradient)
+
+
+WRONG_GAUSSIAN = dataclasses.replace(LIKELIHOODS["gaussian"], log_density_gradient=without_sigmoid)
+OBJECTIVE_BUGS = {
+    "iwae: weights not normalized": ("iwae", objectives, "normalized_weights", wrong_weights),
+    "iwae: score of q(z|x) left out": ("iwae", objectives, "log_weights_gradient", without_score),
+    "sampled-elbo: score of q(z|x) left out": ("sampled-elbo", objectives, "log_weights_gradient", without_score),
+    "sampled-elbo: prior left out": ("sampled-elbo", objectives, "log_weights_gradient", without_prior),
+    "stl: prior left out": ("stl", objectives, "log_weights_gradient", without_prior),
+    "iwae-dreg: weights not squared": ("iwae-dreg", *dreg_with(np.ones_like)),
+    "gaussian: derivative of the mean's sigmoid left out": ("elbo", LIKELIHOODS, "gaussian", WRONG_GAUSSIAN),
+}
+
+
+@pytest.mark.parametrize("bug", OBJECTIVE_BUGS)
+def test_a_mistake_in_an_objective_or_a_likelihood_fails_the_check(bug, monkeypatch):
+    objective, *where = OBJECTIVE_BUGS[bug]
+    inject(monkeypatch, *where)
+    checks = check_vae(
+        *small_problem(objective=objective, likelihood=bug.split(":")[0] if "gaussian" in bug else "bernoulli")
+    )
+    assert max(check.complex_error for check in checks) > 1e-3
+
+
+def test_the_doubly_reparameterized_gradient_that_the_bugs_are_made_from_passes(monkeypatch):
+    inject(monkeypatch, *dreg_with(lambda w: w))
+    assert all(check.passed for check in check_vae(*small_problem(objective="iwae-dreg")))
+
+
+def inject(monkeypatch, target, name, wrong):
     (monkeypatch.setitem if isinstance(target, dict) else monkeypatch.setattr)(target, name, wrong)
 
 
 @pytest.mark.parametrize("bug", BACKWARD_BUGS)
 def test_a_mistake_in_the_backward_pass_fails_the_check(bug, monkeypatch):
-    inject(monkeypatch, bug)
+    inject(monkeypatch, *BACKWARD_BUGS[bug])
     checks = check_vae(*small_problem())
     assert not all(check.passed for check in checks)
     assert max(check.complex_error for check in checks) > 1e-3
@@ -126,7 +203,7 @@ def test_command_prints_a_row_per_array_and_passes(capsys):
 
 
 def test_command_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
-    inject(monkeypatch, "bias left out")
+    inject(monkeypatch, *BACKWARD_BUGS["bias left out"])
     assert gradcheck.main([]) == 1
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("encoder", "decoder"))]
     assert all(row.endswith("FAIL") == (row.split()[0].endswith(".b")) for row in rows)
@@ -140,7 +217,9 @@ def test_float32_cannot_tell_a_right_gradient_from_a_slightly_wrong_one(capsys):
 
 def test_command_checks_every_set_up_with_all(capsys):
     assert gradcheck.main(["--all"]) == 0
-    assert len([line for line in capsys.readouterr().out.splitlines() if line.endswith(": ok")]) == len(gradcheck.SETUPS)
+    assert len([line for line in capsys.readouterr().out.splitlines() if line.endswith(": ok")]) == len(
+        gradcheck.SETUPS
+    )
 
 
 @pytest.mark.parametrize("wrong", ["analytic", "complex_step", "central"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from npvae import VAE, Adam
-from npvae.distributions import bernoulli_log_density, gaussian_log_density
+from npvae.distributions import LIKELIHOODS, bernoulli_log_density, gaussian_log_density
 from npvae.gradcheck import small_problem
 from npvae.vae import reparameterize, reparameterize_gradient
 from tests.test_layers import assert_derivative
@@ -140,3 +140,52 @@ def test_raw_bytes_are_refused_instead_of_taken_for_pixels_in_0_to_1(rng):
     vae, x, eps = small_problem()
     with pytest.raises(ValueError, match="uint8"):
         vae.loss(rng.integers(0, 256, x.shape, np.uint8), eps)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_conditional_vae_is_a_vae_of_its_own_for_each_label(likelihood, samples, rng):
+    """A one-hot label only picks a row of weights, which adds to the biases of the first layers."""
+    vae, x, eps, _ = small_problem(likelihood=likelihood, samples=samples, classes=3)
+    for label in range(3):
+        plain = VAE(12, (7, 5), 3, likelihood=likelihood, dtype=float)
+        for name in plain.parameters.shapes:
+            array = vae.parameters[name]
+            if name in ("encoder.0.W", "decoder.0.W"):
+                array = array[:-3]
+            elif name in ("encoder.0.b", "decoder.0.b"):
+                array = array + vae.parameters[name.replace("b", "W")][label - 3]
+            plain.parameters[name][...] = array
+        y = np.tile(np.eye(3)[label], (4, 1))
+        assert vae.loss(x, eps, y) == pytest.approx(plain.loss(x, eps), rel=1e-13)
+        np.testing.assert_allclose(vae.reconstruct(x, y), plain.reconstruct(x), rtol=1e-12)
+        np.testing.assert_allclose(
+            vae.sample(4, np.random.default_rng(1), y), plain.sample(4, np.random.default_rng(1)), rtol=1e-12
+        )
+
+
+@pytest.mark.parametrize(("classes", "y"), [(0, np.eye(4)), (3, None), (3, np.eye(4)), (3, np.zeros((4, 0)))])
+def test_a_label_that_is_missing_or_not_expected_is_refused(classes, y):
+    vae, x, eps, *_ = small_problem(classes=classes)
+    for method, arguments in ((vae.loss, (x, eps)), (vae.encode, (x,)), (vae.decode, (eps[0],))):
+        with pytest.raises(ValueError, match="expected"):
+            method(*arguments, y)
+
+
+def test_copy_of_another_dtype_is_the_same_model():
+    vae, x, eps, y = small_problem("relu", (7,), 2, 0, "gaussian", "iwae", 3)
+    copy = vae.astype(np.float32)
+    assert str(copy) == str(vae) == "VAE 12-7-3-7-12 (relu, gaussian, iwae, 3 labels)"
+    assert copy.loss(x.astype(np.float32), eps.astype(np.float32), y) == pytest.approx(vae.loss(x, eps, y), rel=1e-5)
+
+
+def test_gaussian_pixel_means_and_densities_come_from_the_two_halves_of_the_outputs():
+    vae, x, _ = small_problem(likelihood="gaussian")
+    z = np.random.default_rng(5).standard_normal((4, 3))
+    mean = vae.decode(z)
+    assert mean.shape == (4, 12)
+    outputs = vae.decoder_outputs(z)
+    np.testing.assert_allclose(mean, 1 / (1 + np.exp(-outputs[:, :12])), rtol=1e-12)
+    sigma = np.exp((np.log1p(np.exp(outputs[:, 12:] + 2 * np.log(255))) - 2 * np.log(255)) / 2)
+    expected = (-(((x - mean) / sigma) ** 2) / 2 - np.log(sigma * np.sqrt(2 * np.pi))).sum(axis=1)
+    np.testing.assert_allclose(vae.likelihood.log_density(x, outputs), expected, rtol=1e-10)

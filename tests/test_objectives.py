@@ -1,0 +1,169 @@
+"""The bounds of log p(x) beside their definitions, an exactly known log p(x), and each other."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from npvae import VAE
+from npvae.distributions import bernoulli_log_density, gaussian_kl, gaussian_log_density, standard_normal_log_density
+from npvae.gradcheck import small_problem
+from npvae.objectives import (
+    OBJECTIVES,
+    iwae,
+    log_mean_exp,
+    log_weights,
+    normalized_weights,
+    sampled_elbo,
+    stl_gradient,
+)
+from npvae.vae import reparameterize
+
+
+def normal(z, mu, variance):
+    return math.exp(-((z - mu) ** 2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)
+
+
+def weight(log_p_x, z, mu, logvar):
+    """p(x|z) p(z) / q(z|x) of one sample, in probabilities."""
+    prior = math.prod(normal(value, 0, 1) for value in z)
+    posterior = math.prod(map(normal, z, mu, np.exp(logvar)))
+    return math.exp(log_p_x) * prior / posterior
+
+
+@pytest.fixture
+def arrays(rng):
+    """log_p_x (3, 4), z (3, 4, 2), mu and logvar (4, 2)."""
+    mu, logvar = rng.normal(size=(2, 4, 2))
+    return -rng.exponential(5, (3, 4)), reparameterize(mu, logvar, rng.standard_normal((3, 4, 2))), mu, logvar
+
+
+def test_losses_are_their_definitions_written_out_in_probabilities(arrays):
+    log_p_x, z, mu, logvar = arrays
+    for b in range(4):
+        w = [weight(log_p_x[k, b], z[k, b], mu[b], logvar[b]) for k in range(3)]
+        assert sampled_elbo(*arrays)[b] == pytest.approx(-sum(map(math.log, w)) / 3, rel=1e-12)  # eq. 6
+        assert iwae(*arrays)[b] == pytest.approx(-math.log(sum(w) / 3), rel=1e-12)
+        np.testing.assert_allclose(normalized_weights(log_weights(*arrays))[:, b], np.divide(w, sum(w)), rtol=1e-12)
+        kl = sum((m**2 + math.exp(v) - 1 - v) / 2 for m, v in zip(mu[b], logvar[b], strict=True))
+        assert OBJECTIVES["elbo"].loss(*arrays)[b] == pytest.approx(kl - log_p_x[:, b].mean(), rel=1e-12)  # eq. 10
+
+
+def test_beta_weighs_what_is_not_reconstruction(arrays):
+    log_p_x, _, mu, logvar = arrays
+    kl, log_ratio = gaussian_kl(mu, logvar), log_weights(*arrays) - log_p_x  # (4,), (3, 4)
+    np.testing.assert_allclose(OBJECTIVES["elbo"].loss(*arrays, 0.3), 0.3 * kl - log_p_x.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(sampled_elbo(*arrays, 0.3), -(log_p_x + 0.3 * log_ratio).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(iwae(*arrays, 0.3), -log_mean_exp(log_p_x + 0.3 * log_ratio), rtol=1e-12)
+
+
+def test_log_mean_exp_of_weights_that_overflow_and_underflow():
+    a = np.array([[1000.0, -2000.0, 3.0], [1000.0 + math.log(3), -2000.0, -1e4]])
+    np.testing.assert_allclose(log_mean_exp(a), [1000 + math.log(2), -2000, 3 - math.log(2)], rtol=1e-15)
+    np.testing.assert_allclose(normalized_weights(a), [[0.25, 0.5, 1], [0.75, 0.5, 0]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("gradient", [("iwae", "sampled-elbo"), ("iwae-dreg", "stl")])
+def test_one_importance_sample_is_the_sampled_elbo_exactly(gradient):
+    results = []
+    for objective in gradient:
+        vae, x, eps = small_problem(samples=1, objective=objective)
+        loss = vae.loss(x, eps)
+        vae.backward()
+        results.append((loss, vae.parameters.gradient))
+    assert results[0][0] == results[1][0]
+    np.testing.assert_array_equal(results[0][1], results[1][1])
+
+
+def test_sampled_elbo_has_the_mean_of_the_elbo():
+    losses = {}
+    for objective in ("elbo", "sampled-elbo"):
+        vae, x, _ = small_problem(objective=objective)
+        vae.parameters.values *= 0.5
+        rng = np.random.default_rng(3)
+        losses[objective] = np.array([vae.loss(x, rng.standard_normal((10, 4, 3))) for _ in range(2000)])
+    difference = losses["sampled-elbo"] - losses["elbo"]
+    standard_error = difference.std() / math.sqrt(2000)
+    assert abs(difference.mean()) < 5 * standard_error
+    assert standard_error < 0.01
+
+
+def gradients(objective, beta, count=4000):
+    """Gradients of the encoder's parameters for fresh noise, (count, P)."""
+    vae, x, _ = small_problem("tanh", (5,), objective=objective)
+    vae.parameters.values *= 0.6
+    rng = np.random.default_rng(7)
+    last = vae.parameters.d("encoder.1.b")
+    size = sum(math.prod(shape) for name, shape in vae.parameters.shapes.items() if name.startswith("encoder"))
+    rows = np.empty((count, size))
+    for row in rows:
+        vae.loss(x, rng.standard_normal((4, 4, 3)), None, beta)
+        vae.backward()
+        row[...] = vae.parameters.gradient[:size]
+    assert rows[-1, -1] == last[-1]  # the encoder's arrays come first
+    return rows
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+@pytest.mark.parametrize(("plain", "path"), [("sampled-elbo", "stl"), ("iwae", "iwae-dreg")])
+def test_path_derivative_has_the_same_mean_and_a_smaller_variance(plain, path, beta):
+    plain, path = gradients(plain, beta), gradients(path, beta)
+    difference = plain - path  # (count, P), of the same noise
+    standard_error = difference.std(axis=0) / math.sqrt(len(difference))
+    assert (np.abs(difference.mean(axis=0)) < 5 * standard_error).all()
+    assert np.linalg.norm(standard_error) < 0.15 * np.linalg.norm(plain.mean(axis=0))  # so that a bias would show
+    assert path.var(axis=0).sum() < 0.2 * plain.var(axis=0).sum()
+
+
+def test_with_the_true_posterior_every_sample_gives_log_p_x_and_stl_has_no_variance(rng):
+    """A linear-Gaussian model, z ~ N(0, 1), x ~ N(a z + b, s²), whose marginal and posterior are known exactly."""
+    a, b, s2, x = 1.7, -0.4, 0.3, np.array([0.9, -2.0])  # two examples of one pixel
+    variance = 1 / (1 + a**2 / s2)
+    mu, logvar = (variance * a * (x - b) / s2)[:, None], np.full((2, 1), math.log(variance))
+    z = reparameterize(mu, logvar, rng.standard_normal((6, 2, 1)))
+    log_p_x = gaussian_log_density(x[:, None], a * z + b, np.full(1, math.log(s2)))  # (6, 2)
+    exact = gaussian_log_density(x[:, None], b, np.full(1, math.log(s2 + a**2)))
+    np.testing.assert_allclose(log_weights(log_p_x, z, mu, logvar), np.tile(exact, (6, 1)), rtol=1e-12)
+    np.testing.assert_allclose(sampled_elbo(log_p_x, z, mu, logvar), -exact, rtol=1e-12)
+    np.testing.assert_allclose(iwae(log_p_x, z, mu, logvar), -exact, rtol=1e-12)
+
+    def decoder_backward(d_log_p_x):
+        return d_log_p_x[..., None] * (x[:, None] - a * z - b) * a / s2
+
+    d_z, d_mu, d_logvar = stl_gradient(log_p_x, z, mu, logvar, 1.0, decoder_backward)
+    np.testing.assert_allclose(d_z, 0, atol=1e-12)
+    assert (d_mu == 0).all()
+    assert (d_logvar == 0).all()
+
+
+def test_bounds_rise_with_the_number_of_samples_towards_the_exact_log_likelihood(rng):
+    """With one latent p(x) is an integral over a line."""
+    vae = VAE(5, (4,), 1, dtype=float)
+    vae.parameters.values[...] = rng.normal(0, 0.5, vae.parameters.values.size)
+    images = np.array(list(itertools.product([0.0, 1.0], repeat=5)))  # (32, 5)
+    grid = np.linspace(-12, 12, 4001)[:, None]
+    log_p_x = bernoulli_log_density(images[:, None], vae.decoder_outputs(grid))  # (32, 4001)
+    log_joint = standard_normal_log_density(grid) + log_p_x
+    exact = np.log(np.exp(log_joint).sum(axis=1) * (grid[1, 0] - grid[0, 0]))  # (32,)
+    means = {}
+    for K in (1, 5, 50):
+        mu, logvar = vae.encode(images)
+        losses = []
+        for _ in range(20_000 // K):
+            z = reparameterize(mu, logvar, rng.standard_normal((K, 32, 1)))
+            losses.append(iwae(bernoulli_log_density(images, vae.decoder_outputs(z)), z, mu, logvar))
+        means[K] = np.mean(losses, axis=0)
+    gaps = {K: (mean + exact).mean() for K, mean in means.items()}
+    assert gaps[1] > gaps[5] > gaps[50] > 0
+    assert gaps[50] < gaps[1] / 20  # the bias falls as 1 / K
+
+
+def test_every_objective_is_in_float32_what_it_is_in_float64(arrays):
+    narrow = [array.astype(np.float32) for array in arrays]
+    for objective in OBJECTIVES.values():
+        loss = objective.loss(*narrow)
+        assert loss.dtype == np.float32
+        np.testing.assert_allclose(loss, objective.loss(*arrays), rtol=1e-4)
+        for derivative in objective.gradient(*narrow, 0.5, lambda d: d[..., None] * narrow[1]):
+            assert derivative.dtype == np.float32
