@@ -144,6 +144,8 @@ def load_data(config, data_dir):
     dataset = binarize(load(config.dataset, data_dir), config.binarize)
     if config.conditional and not dataset.classes:
         raise UserError(f"--conditional needs labels, and {dataset.name} has none")
+    if config.conditional and dataset.test_labels.max() >= dataset.classes:
+        raise UserError(f"{dataset.name}: test label {dataset.test_labels.max()} is above all training labels")
     return dataset
 
 

@@ -76,16 +76,43 @@ def test_digits_has_a_row_per_class_that_opens_with_an_image_of_the_class(data_d
         assert digits.test_labels[matches] == [label]
 
 
+def test_conditional_digits_have_the_label_of_their_row_and_the_z_of_their_column(rng):
+    vae = VAE(4, (5,), 3, classes=10, rng=rng)
+    vae.parameters.values *= 5
+    images = cells(shown(plot.digits(None, vae, random_dataset(rng))), 10).reshape(10, 10, 4)
+    z = np.random.default_rng(plot.SEED).standard_normal((10, 3), np.float32)
+    for label in range(10):
+        y = np.tile(np.eye(10, dtype=np.float32)[label], (10, 1))
+        np.testing.assert_allclose(images[label], vae.decode(z, y), atol=1e-6)
+    assert len(np.unique(images.reshape(100, 4), axis=0)) == 100
+
+
+def test_bounds_show_the_evaluation(tmp_path):
+    run = Run.create(tmp_path / "run", Config())
+    losses = {"1": 104.5, "5": 101.0, "50": 99.5}
+    value = {k: {"mean": loss, "standard_error": 0.2} for k, loss in losses.items()}
+    run.save_evaluation({"epochs": 3, "protocol": "grey", "loss": {"mean": 104.0}, "iwae_loss": value})
+    axes = plot.bounds(run, None, None).axes[0]
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [104, 104])
+    np.testing.assert_array_equal(list(axes.lines[1].get_xdata()), [1, 5, 50])
+    np.testing.assert_array_equal(list(axes.lines[1].get_ydata()), [104.5, 101, 99.5])
+    assert "grey" in axes.get_title()
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"conditional": True}, {"likelihood": "gaussian"}], ids=["plain", "conditional", "gaussian"]
+)
 @pytest.mark.parametrize("latent", [1, 2, 3])
-def test_every_picture_is_drawn_or_says_why_not(latent, few_digits, tmp_path):
+def test_every_picture_is_drawn_or_says_why_not(latent, settings, few_digits, tmp_path):
     dataset = load(str(few_digits))
-    run = Run.create(tmp_path / "run", Config(dataset=str(few_digits), hidden=(10,), latent=latent))
+    run = Run.create(tmp_path / "run", Config(dataset=str(few_digits), hidden=(10,), latent=latent, **settings))
     Training(run.config, dataset).save(run)
     run.write_metrics([dict.fromkeys(COLUMNS, 1.0)])
+    plane = latent == 2 and "conditional" not in settings
     outcome = plot.draw(run, run.vae(dataset), dataset)
     for name, said in outcome.items():
-        if name == "manifold" and latent != 2:
-            assert "--latent 2" in said
+        if name == "manifold" and not plane:
+            assert ("--latent 2" in said) == (latent != 2)
             continue
         if name == "bounds":
             assert f"evaluate {run.folder}" in said
@@ -93,7 +120,7 @@ def test_every_picture_is_drawn_or_says_why_not(latent, few_digits, tmp_path):
         picture = imread(said)
         assert min(picture.shape[:2]) > 150
         assert picture[..., :3].std() > 0.01  # not blank
-    assert len(list(run.images.iterdir())) == len(plot.PICTURES) - 1 - (latent != 2)
+    assert len(list(run.images.iterdir())) == len(plot.PICTURES) - 1 - (not plane)
 
 
 def test_data_without_labels_are_drawn_without_them(rng):

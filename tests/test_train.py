@@ -11,8 +11,9 @@ import pytest
 
 from npvae import train
 from npvae.config import Config
-from npvae.data.datasets import load
-from npvae.evaluate import bound_terms
+from npvae.data.datasets import FILES, load
+from npvae.data.idx import read_idx, write_idx
+from npvae.evaluate import bound_terms, estimates
 from npvae.runs import COLUMNS, Run
 from tests.conftest import SMALL, command, dataset_of, run_train
 
@@ -113,6 +114,24 @@ BAD_OPTIONS = {
     "--optimizer adamw": "sgd, adagrad, adam",
     "--dataset nonesuch": "auto, mnist",
     "--epoch 3": "--epoch",
+    "--objective vimco": "elbo, sampled-elbo, stl, iwae, iwae-dreg",
+    "--beta -1": "from 0 to",
+    "--beta inf": "from 0 to",
+    "--kl-warmup -1": "from 0 to",
+    "--likelihood poisson": "bernoulli, gaussian",
+    "--binarize sometimes": "none, threshold, fixed, dynamic",
+    "--output-bias zero": "random, mean",
+    "--adam-beta1 1": "from 0 to",
+    "--adam-epsilon 0": "above 0",
+    "--learning-rate-schedule 10": "EPOCHS:RATE",
+    "--learning-rate-schedule 1.5:1e-3": "EPOCHS:RATE",
+    "--learning-rate-schedule 10:fast": "EPOCHS:RATE",
+    "--learning-rate-schedule 10:0": "rates from above 0",
+    "--learning-rate-schedule 10:1e-4 5:1e-3": "rising epochs",
+    "--learning-rate-schedule 10:1e-4 10:1e-5": "rising epochs",
+    "--likelihood gaussian --binarize dynamic": "--binarize dynamic",
+    "--likelihood gaussian --binarize threshold": "--binarize threshold",
+    "--adam-beta2 0.99 --optimizer sgd": "--optimizer sgd",
     "--resume nowhere": "nowhere",
 }
 
@@ -135,7 +154,7 @@ def test_help_states_every_default(capsys):
         train.main(["--help"])
     assert exit.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    defaults = "auto 500 20 tanh adam 0.001 100 1 10 0".split()
+    defaults = "auto none bernoulli 500 20 tanh random elbo 1 1.0 0.0 adam 0.001 0.9 0.999 1e-08 100 10 0".split()
     for value in defaults:
         assert f"(default: {value})" in text
 
@@ -153,6 +172,23 @@ def test_two_epochs_on_mnist_reach_the_loss_that_pytorch_reaches(tmp_path):
     process = run_train("--dataset", "mnist", "--epochs", 2, "--out", tmp_path / "run")
     assert process.returncode == 0
     assert Run.open(tmp_path / "run").metrics()[-1]["test_loss"] == pytest.approx(119.5, abs=1.5)
+
+
+def test_conditional_needs_labels(frey, refused, tmp_path):
+    message = refused(train.main, ["--dataset", "frey", "--data-dir", frey, "--conditional", "--out", tmp_path / "run"])
+    assert "--conditional needs labels, and frey has none" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_conditional_refuses_test_labels_that_training_does_not_have(few_digits, refused, tmp_path):
+    for file in FILES:
+        array = read_idx(few_digits / file)
+        write_idx(
+            tmp_path / file, np.where(array == 9, 200, array).astype(np.uint8) if "t10k-labels" in file else array
+        )
+    message = refused(train.main, ["--dataset", tmp_path, "--conditional", "--out", tmp_path / "run"])
+    assert "label 200" in message
+    assert not (tmp_path / "run").exists()
 
 
 def record(training, epochs):
@@ -189,6 +225,97 @@ def test_each_epoch_goes_through_all_images_in_another_order():
     assert (np.sort(orders, axis=1) == np.arange(250)).all()
     assert len(np.unique(orders, axis=0)) == 3
     assert (orders != np.arange(250)).any(axis=1).all()
+
+
+def test_labels_stay_with_their_images(rng):
+    labels = rng.integers(0, 5, 200).astype(np.uint8)
+    labels[0] = 4
+    images = labels[:, None] * np.full((1, 3), 40, np.uint8)  # an image shows its label
+    training = train.Training(
+        Config(hidden=(4,), latent=2, batch_size=60, conditional=True), dataset_of(images, labels)
+    )
+    xs, _, ys, _ = record(training, epochs=1)
+    for x, y in zip(xs, ys, strict=True):
+        assert y.shape == (len(x), 5)
+        np.testing.assert_array_equal(y.argmax(axis=1), np.rint(x[:, 0] * 255 / 40))
+
+
+def test_dynamic_binarization_draws_anew_in_every_epoch_and_the_others_do_not():
+    images = np.full((50, 40), 128, np.uint8)
+    for how, differ in (("none", False), ("dynamic", True)):
+        config = Config(hidden=(4,), latent=2, batch_size=50, binarize=how)
+        (one, other), *_ = record(train.Training(config, dataset_of(images)), epochs=2)
+        assert (one != other).any() == differ
+        assert set(np.unique(one)) == ({0, 1} if differ else {np.float32(128 / 255)})
+    assert one.mean() == pytest.approx(0.5, abs=0.06)
+    assert np.abs(np.corrcoef([one.ravel(), other.ravel()])[0, 1]) < 0.1
+
+
+def test_kl_warm_up_is_linear_over_its_epochs_and_then_stays():
+    config = Config(hidden=(4,), latent=2, batch_size=25, beta=4.0, kl_warmup=1.5)
+    *_, betas = record(train.Training(config, dataset_of(np.zeros((100, 4), np.uint8))), epochs=2)
+    np.testing.assert_allclose(betas, np.minimum(4, 4 * np.arange(8) / 6))
+
+
+def test_learning_rate_changes_at_its_stages(monkeypatch):
+    config = Config(hidden=(4,), latent=2, learning_rate=0.1, learning_rate_schedule=("1:0.05", "3:1e-2"))
+    training = train.Training(config, dataset_of(np.zeros((100, 4), np.uint8)))
+    seen, step = [], training.optimizer.step
+
+    def spy():
+        seen.append(training.optimizer.learning_rate)
+        step()
+
+    monkeypatch.setattr(training.optimizer, "step", spy)
+    record(training, epochs=5)
+    assert seen == [0.1, 0.05, 0.05, 0.01, 0.01]
+
+
+def test_constants_of_adam_reach_it():
+    config = Config(hidden=(4,), latent=2, adam_beta1=0.5, adam_beta2=0.9, adam_epsilon=1e-4)
+    adam = train.Training(config, dataset_of(np.zeros((10, 4), np.uint8))).optimizer
+    assert (adam.beta1, adam.beta2, adam.epsilon) == (0.5, 0.9, 1e-4)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_output_bias_starts_the_decoder_at_the_mean_of_the_data(likelihood, rng):
+    images = rng.integers(0, 256, (100, 6), np.uint8) * np.array([0, 1, 1, 1, 1, 1], np.uint8)
+    images[:, 1] = 255
+    config = Config(hidden=(4,), latent=2, output_bias="mean", likelihood=likelihood)
+    vae = train.Training(config, dataset_of(images)).vae
+    vae.parameters["decoder.1.W"][...] = 0
+    expected = np.clip(images.mean(axis=0) / 255, 0.001, 0.999)  # a pixel that is always black would need −∞
+    np.testing.assert_allclose(vae.decode(np.zeros((1, 2), np.float32))[0], expected, rtol=1e-4)
+
+
+def test_metrics_name_the_protocol_the_objective_and_the_beta_and_test_at_beta_1(few_digits, tmp_path, capsys):
+    options = ["--dataset", few_digits, *SMALL, "--epochs", 2, "--out", tmp_path / "run", "--binarize", "dynamic"]
+    options += [
+        "--objective",
+        "iwae",
+        "--samples",
+        4,
+        "--beta",
+        3,
+        "--kl-warmup",
+        2,
+        "--learning-rate-schedule",
+        "1:1e-4",
+    ]
+    assert train.main([str(option) for option in options]) == 0
+    out = capsys.readouterr().out
+    assert "β 1.5" in out
+    assert "β 3" in out
+    run = Run.open(tmp_path / "run")
+    rows = run.metrics()
+    for row, beta, rate in zip(rows, (1.5, 3), (1e-3, 1e-4), strict=True):
+        assert (row["objective"], row["likelihood"], row["binarize"]) == ("iwae", "bernoulli", "dynamic")
+        assert (row["beta"], row["learning_rate"]) == (beta, rate)
+    dataset = run.dataset()
+    assert set(np.unique(dataset.test_images)) == {0, 255}
+    terms = estimates(run.vae(dataset), dataset.test_images, None, 4, [4])
+    assert rows[-1]["test_loss"] == pytest.approx(terms["iwae"].mean(), abs=1e-5)
+    assert rows[-1]["test_reconstruction"] == pytest.approx(terms["reconstruction"].mean(), abs=1e-5)
 
 
 def test_weights_order_and_noise_of_a_seed_are_not_the_same_random_numbers():
