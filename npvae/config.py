@@ -10,10 +10,11 @@ from npvae.commands import UserError
 from npvae.data.datasets import BINARIZATIONS
 from npvae.distributions import LIKELIHOODS
 from npvae.layers import ACTIVATIONS
-from npvae.objectives import OBJECTIVES
+from npvae.objectives import OBJECTIVES, iwae
 from npvae.optimizers import OPTIMIZERS
 
-STAGE = re.compile(r"(\d+):(\d*\.?\d+(?:e-?\d+)?)")  # of a learning rate schedule, EPOCHS:RATE
+# a stage of a learning rate schedule, EPOCHS:RATE
+STAGE = re.compile(r"(\d{1,7}):((?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?)")
 
 
 def setting(default, help, kind=str, low=None, high=None, choices=None, above=None, pattern=None):
@@ -56,7 +57,11 @@ class Config:
     output_bias: str = setting(
         "random", "initial bias of the decoder's outputs; mean: that of the data's mean", choices=("random", "mean")
     )
-    objective: str = setting("elbo", "bound to train on, and its gradient", choices=tuple(OBJECTIVES))
+    objective: str = setting(
+        "elbo",
+        "bound to train on, and its gradient; iwae and iwae-dreg with, say, --samples 5",
+        choices=tuple(OBJECTIVES),
+    )
     samples: int = setting(1, "samples of z per example: L of eq. 7, or K of iwae", int, 1, 100_000)
     beta: float = setting(1.0, "weight of the KL term in training; evaluation is always at 1", float, 0, 1000)
     kl_warmup: float = setting(0.0, "epochs in which beta rises from 0 in equal steps", float, 0, 1_000_000)
@@ -67,10 +72,12 @@ class Config:
     )
     adam_beta1: float = setting(0.9, "decay of Adam's mean of gradients", float, 0, 0.999_999)
     adam_beta2: float = setting(0.999, "decay of Adam's mean of squared gradients", float, 0, 0.999_999)
-    adam_epsilon: float = setting(1e-8, "what Adam adds to the root", float, above=0, high=1000)
+    adam_epsilon: float = setting(1e-8, "what Adam adds to the root", float, 1e-30, 1000)
     batch_size: int = setting(100, "examples per step", int, 1, 1_000_000)
     epochs: int = setting(10, "passes over the training set", int, 1, 1_000_000)
-    seed: int = setting(0, "of the initial weights, the order of the examples and the noise", int, 0, 2**63 - 1)
+    seed: int = setting(
+        0, "of the initial weights, the order of the examples, the noise and dynamic binarization", int, 0, 2**63 - 1
+    )
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -90,9 +97,21 @@ class Config:
             raise UserError(
                 f"--learning-rate-schedule {stages}: expected rising epochs, and rates from above 0 to 1,000"
             )
-        for name, default in (("adam_beta1", 0.9), ("adam_beta2", 0.999), ("adam_epsilon", 1e-8)):
-            if self.optimizer != "adam" and getattr(self, name) != default:
-                raise UserError(f"{option_name(name)} is a constant of adam, not of --optimizer {self.optimizer}")
+        if OBJECTIVES[self.objective].loss is iwae and self.samples == 1:
+            raise UserError(f"--objective {self.objective} needs --samples 2 or more: with 1 it is the ELBO again")
+        for field in dataclasses.fields(self):
+            if (
+                field.name.startswith("adam_")
+                and self.optimizer != "adam"
+                and getattr(self, field.name) != field.default
+            ):
+                raise UserError(f"{option_name(field.name)} is a constant of adam, not of --optimizer {self.optimizer}")
+
+    @property
+    def bound(self):
+        """The bound of −log p(x) that is trained on, in words."""
+        weighted = OBJECTIVES[self.objective].loss is iwae
+        return f"−IWAE bound, K = {self.samples}" if weighted else "−ELBO"
 
     @property
     def stages(self):
@@ -101,11 +120,14 @@ class Config:
         return [(int(match[1]), float(match[2])) for match in matches]
 
     def learning_rate_after(self, epochs):
-        """The learning rate when so many epochs are finished: that of the last stage which has begun."""
+        """The learning rate when so many epochs are finished: that of the last stage that has begun."""
         return [self.learning_rate, *(rate for start, rate in self.stages if start <= epochs)][-1]
 
     def beta_after(self, epochs):
-        """The weight of the KL term when so many epochs, not always a whole number, are finished."""
+        """The weight of the KL term (Higgins et al. 2017) when so many epochs, or parts of one, are finished.
+
+        The linear warm-up is that of Bowman et al. 2016 and Sønderby et al. 2016.
+        """
         return self.beta * min(1.0, epochs / self.kl_warmup) if self.kl_warmup else self.beta
 
     @classmethod

@@ -196,23 +196,21 @@ def check_vae(vae, x, eps, y=None, beta=1.0, dtype=np.float64):
     real.backward()
     parameters, analytic = real.parameters, real.parameters.gradient.copy()
     relus = [layer for layer in real.encoder.layers + real.decoder.layers if isinstance(layer, ReLU)]
-    losses, numerical = held_fixed(real), {}
-    for loss in set(losses.values()):
+    encoder = sum(math.prod(shape) for name, shape in parameters.shapes.items() if name.startswith("encoder"))
+    complex_step, central = np.empty_like(analytic), np.empty_like(analytic)
+    for part, loss in zip((slice(None, encoder), slice(encoder, None)), held_fixed(real), strict=True):
         real.objective = imaginary.objective = dataclasses.replace(vae.objective, loss=loss)
-        complex_step = complex_step_gradient(lambda: imaginary.loss(x, eps, y, beta), imaginary.parameters.values)
-        central = central_difference_gradient(
-            lambda: real.loss(x, eps, y, beta), parameters.values, kinks=lambda: [relu.mask for relu in relus]
+        complex_step[part] = complex_step_gradient(
+            lambda: imaginary.loss(x, eps, y, beta), imaginary.parameters.values[part]
         )
-        numerical[loss] = parameters.views(complex_step), parameters.views(central)
-    views = parameters.views(analytic)
-    return [
-        _check_array(name, views[name], *(view[name] for view in numerical[losses[name.split(".")[0]]]))
-        for name in parameters.shapes
-    ]
+        central[part] = central_difference_gradient(
+            lambda: real.loss(x, eps, y, beta), parameters.values[part], kinks=lambda: [relu.mask for relu in relus]
+        )
+    return check_gradient(parameters, analytic, complex_step, central)
 
 
 def held_fixed(vae):
-    """What the gradient of the last `vae.loss` is the derivative of, for the encoder's and for the decoder's arrays.
+    """Two losses: what the gradient of the last `vae.loss` is the derivative of in the encoder, and in the decoder.
 
     For 'stl' that is its loss with the parameters of q(z|x) held fixed in log q(z|x), where z keeps its dependence on
     them. For 'iwae-dreg' and the encoder it is −Σ c log w, with c = w̃ (1 − β + β w̃) fixed and log q(z|x) as in 'stl'.
@@ -229,7 +227,7 @@ def held_fixed(vae):
         return -(c * log_weights(log_p_x, z, mu, logvar, beta)).sum(axis=0)
 
     special = {OBJECTIVES["stl"]: (stl, stl), OBJECTIVES["iwae-dreg"]: (dreg, loss)}
-    return dict(zip(("encoder", "decoder"), special.get(vae.objective, (loss, loss)), strict=True))
+    return special.get(vae.objective, (loss, loss))
 
 
 def small_problem(
@@ -282,6 +280,7 @@ def main(arguments=None):
     add("--hidden", type=positive, nargs="+", default=[7, 5], help="units of each hidden layer (default: 7 5)")
     add("--likelihood", choices=LIKELIHOODS, default="bernoulli", help="of a pixel (default: bernoulli)")
     add("--objective", choices=OBJECTIVES, default="elbo", help="whose gradient is checked (default: elbo)")
+    add("--beta", type=float, default=1.0, help="weight of the KL term (default: 1)")
     add("--conditional", action="store_true", help="give one of three labels to encoder and decoder")
     add("--samples", type=positive, default=3, help="samples of z per example, L of eq. 7, K of iwae (default: 3)")
     add("--seed", type=functools.partial(positive, low=0), default=1, help="of parameters, data and noise (default: 1)")
@@ -294,7 +293,7 @@ def main(arguments=None):
     passed = True
     for activation, hidden, samples, likelihood, objective, classes in setups:
         vae, *data = small_problem(activation, hidden, samples, options.seed, likelihood, objective, classes)
-        checks = check_vae(vae, *data, dtype=np.dtype(options.dtype))
+        checks = check_vae(vae, *data, beta=options.beta, dtype=np.dtype(options.dtype))
         passed &= all(check.passed for check in checks)
         if not options.all:
             print(report(checks), end="\n\n")

@@ -43,11 +43,15 @@ class Dense:
         self.W, self.b = parameters[f"{name}.W"], parameters[f"{name}.b"]
         self.d_W, self.d_b = parameters.d(f"{name}.W"), parameters.d(f"{name}.b")
 
-    def initialize(self, rng):
-        """W and b uniform within ±1/√I: the sum over I inputs then starts where an activation is steep."""
+    def initialize(self, rng, one_hot=0):
+        """W and b uniform within ±1/√I: the sum over I inputs then starts where an activation is steep.
+
+        Of the last inputs, `one_hot` of them, only one is ever on: their weights are uniform within ±1.
+        """
         bound = 1 / math.sqrt(len(self.W))
         for array in (self.W, self.b):
             array[...] = rng.uniform(-bound, bound, array.shape)
+        self.W[len(self.W) - one_hot :] /= bound
 
     def forward(self, x):  # (B, I) -> (B, O)
         self.x = x
@@ -131,8 +135,11 @@ class MLP:
             shapes |= {f"{name}.{i}.W": (inputs, outputs), f"{name}.{i}.b": (outputs,)}
         return shapes
 
-    def initialize(self, rng):
-        for dense in self.layers[::2]:
+    def initialize(self, rng, one_hot=0):
+        """Draw all parameters; `one_hot` of the inputs, the last ones, are a label."""
+        first, *rest = self.layers[::2]
+        first.initialize(rng, one_hot)
+        for dense in rest:
             dense.initialize(rng)
 
     def forward(self, x):  # (B, sizes[0]) -> (B, sizes[-1])

@@ -1,9 +1,9 @@
-"""What a VAE is trained on: lower bounds of log p(x), as losses, each beside its derivative.
+"""What a VAE is trained on: bounds of −log p(x), from above, each beside its derivative.
 
 All of them are functions of the same arrays, so that they share one pass through encoder and decoder:
 
     log_p_x (L, B)      log p(x|z) of every sample         mu, logvar (B, J)   of q(z|x)
-    z       (L, B, J)   mu + sigma ⊙ eps                   beta                weight of the KL term, 1 in a bound
+    z       (L, B, J)   mu + sigma ⊙ eps                   beta                weight of the KL term; a bound has 1
 
 With log w = log p(x|z) + β (log p(z) − log q(z|x)), whose exponential at β = 1 is an importance weight, they are
 
@@ -57,28 +57,34 @@ def normalized_weights(log_w):
 
 
 def elbo(log_p_x, z, mu, logvar, beta=1.0):
+    """−mean log p(x|z) + β KL(q(z|x) ‖ p(z)): eq. 10."""
     return -log_p_x.mean(axis=0) + beta * gaussian_kl(mu, logvar)
 
 
 def elbo_gradient(log_p_x, z, mu, logvar, beta, decoder_backward):
+    """Of `elbo`: the KL reaches mu and logvar without passing z."""
     d_z = decoder_backward(np.full_like(log_p_x, -1 / log_p_x.size))
     d_mu, d_logvar = gaussian_kl_gradient(mu, logvar)
     return d_z, beta * d_mu / len(mu), beta * d_logvar / len(mu)
 
 
 def sampled_elbo(log_p_x, z, mu, logvar, beta=1.0):
+    """−mean log w: eq. 6."""
     return -log_weights(log_p_x, z, mu, logvar, beta).mean(axis=0)
 
 
 def sampled_elbo_gradient(log_p_x, z, mu, logvar, beta, decoder_backward):
+    """Of `sampled_elbo`: every sample counts alike."""
     return log_weights_gradient(np.full_like(log_p_x, -1 / log_p_x.size), z, mu, logvar, beta, decoder_backward)
 
 
 def iwae(log_p_x, z, mu, logvar, beta=1.0):
+    """−log mean w: Burda et al. 2016."""
     return -log_mean_exp(log_weights(log_p_x, z, mu, logvar, beta))
 
 
 def iwae_gradient(log_p_x, z, mu, logvar, beta, decoder_backward):
+    """Of `iwae`: every sample counts by its normalized weight."""
     w = normalized_weights(log_weights(log_p_x, z, mu, logvar, beta))  # (L, B)
     return log_weights_gradient(-w / len(mu), z, mu, logvar, beta, decoder_backward)
 

@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 from matplotlib.figure import Figure
 
-from npvae.commands import command
+from npvae.commands import UserError, command
 from npvae.data.datasets import batch, one_hot
 from npvae.files import replacing
 from npvae.runs import Run, run_parser
@@ -55,7 +55,7 @@ def picture(title, images, columns, dataset, row_labels=(), column_labels=()):
     return figure
 
 
-def test_batch(dataset, rows, vae):
+def examples(dataset, rows, vae):
     """(x, y) of test examples."""
     return batch(dataset.test_images, rows), one_hot(dataset.test_labels, rows, vae.classes)
 
@@ -66,14 +66,16 @@ def learning_curves(run, vae, dataset):
         raise NotApplicable("no epoch is finished yet")
     figure = Figure(figsize=(9.6, 3.2), layout="constrained")
     epochs = [row["epoch"] for row in rows]
+    config = run.config
+    weighted = ", with its β" if config.beta != 1 or config.kl_warmup else ""
     panels = (
-        ("loss", f"loss ({run.config.objective})"),
+        ("loss", f"loss ({config.bound})"),
         ("reconstruction", "reconstruction, −E log p(x|z)"),
         ("kl", "KL(q(z|x) ‖ p(z))"),
     )
     for axes, (term, title) in zip(figure.subplots(1, 3), panels, strict=True):
         for split, label, colour, marker in (
-            ("train", "train, mean over the epoch", TRAIN, "o"),
+            ("train", f"train{weighted}, mean over the epoch", TRAIN, "o"),
             ("test", "test", TEST, "s"),
         ):
             values = [row[f"{split}_{term}"] for row in rows]
@@ -91,7 +93,7 @@ def learning_curves(run, vae, dataset):
 def reconstructions(run, vae, dataset):
     columns = min(10, len(dataset.test_images))
     count = min(20, len(dataset.test_images)) // columns * columns  # one full row or two
-    x, y = test_batch(dataset, slice(0, count), vae)  # (count, D)
+    x, y = examples(dataset, slice(0, count), vae)  # (count, D)
     pairs = np.stack([half.reshape(-1, columns, x.shape[1]) for half in (x, vae.reconstruct(x, y))], axis=1)
     labels = ["original", "reconstruction"] * len(pairs)
     title = "Test images and their reconstructions at the posterior mean"
@@ -99,9 +101,10 @@ def reconstructions(run, vae, dataset):
 
 
 def samples(run, vae, dataset):
-    y = one_hot(np.arange(100), np.arange(100) % vae.classes, vae.classes) if vae.classes else None
+    y = one_hot(np.arange(100) % max(vae.classes, 1), slice(None), vae.classes)  # all labels in turn
     images = vae.sample(100, np.random.default_rng(SEED), y)
-    return picture("Pixel means decoded from z drawn from the prior N(0, I)", images, 20, dataset)
+    title = "Pixel means decoded from z drawn from the prior N(0, I)" + ", and all labels in turn" * bool(vae.classes)
+    return picture(title, images, 20, dataset)
 
 
 def manifold(run, vae, dataset, side=20):
@@ -120,7 +123,7 @@ def manifold(run, vae, dataset, side=20):
 
 def posterior_means(run, vae, dataset, count=5000):
     """Where the encoder puts test images; more than two latents are seen along the two directions of most variance."""
-    mu, logvar = vae.encode(*test_batch(dataset, slice(0, count), vae))  # (N, J)
+    mu, logvar = vae.encode(*examples(dataset, slice(0, count), vae))  # (N, J)
     if vae.latent == 1:
         points, names = np.column_stack([mu, np.exp(logvar / 2)]), ("mu", "sigma")
     elif vae.latent == 2:
@@ -158,7 +161,7 @@ def interpolations(run, vae, dataset, rows=8, steps=11):
     ends = np.random.default_rng(SEED).choice(
         len(dataset.test_images), (2, rows), replace=len(dataset.test_images) < 2 * rows
     )
-    (x0, y0), (x1, y1) = (test_batch(dataset, end, vae) for end in ends)  # (rows, D), (rows, C)
+    (x0, y0), (x1, y1) = (examples(dataset, end, vae) for end in ends)  # (rows, D), (rows, C)
     mu0, mu1 = vae.encode(x0, y0)[0], vae.encode(x1, y1)[0]  # (rows, J)
     between = np.stack(
         [
@@ -167,7 +170,7 @@ def interpolations(run, vae, dataset, rows=8, steps=11):
         ]
     )  # (steps, rows, D)
     images = np.concatenate([x0[None], between, x1[None]]).swapaxes(0, 1).reshape(rows * (steps + 2), -1)
-    title = "From one test image to another in equal steps of z"
+    title = "From one test image to another in equal steps of z" + " and of the label" * bool(vae.classes)
     names = ["image", *[f"{i / (steps - 1):.1f}" for i in range(steps)], "image"]
     return picture(title, images, steps + 2, dataset, column_labels=names)
 
@@ -185,7 +188,7 @@ def digits(run, vae, dataset, count=10):
     rng = np.random.default_rng(SEED)
     if vae.classes:
         z = rng.standard_normal((count, vae.latent), np.float32)
-        images = [vae.decode(z, one_hot(classes, np.full(count, i), vae.classes)) for i in range(len(classes))]
+        images = [vae.decode(z, one_hot(np.full(count, label), slice(None), vae.classes)) for label in classes]
         title, columns = "Decoded with the label of the row; each column has one z, drawn from the prior", count
     else:
         x = batch(dataset.test_images, first)  # (classes, D)
@@ -202,12 +205,15 @@ def bounds(run, vae, dataset):
     """The importance-weighted bounds of the last evaluation against their number of samples."""
     try:
         result = json.loads(run.evaluation.read_text(encoding="utf-8"))
+        losses = {int(k): value["mean"] for k, value in result["iwae_loss"].items()}
+        elbo, epochs, protocol = result["elbo_loss"]["mean"], result["epochs"], result["protocol"]
     except FileNotFoundError as error:
         raise NotApplicable(f"needs python -m npvae.evaluate {run.folder} --importance-samples 500") from error
-    losses = {int(k): value["mean"] for k, value in result["iwae_loss"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{run.evaluation} is broken ({error!r}): evaluate again") from error
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.axhline(result["loss"]["mean"], color=TEST, linestyle="--", linewidth=1.5, label="−ELBO")
+    axes.axhline(elbo, color=TEST, linestyle="--", linewidth=1.5, label="−ELBO")
     axes.plot(losses.keys(), losses.values(), color=TRAIN, marker="o", linewidth=1.5, label="−IWAE bound")
     for k, loss in losses.items():
         axes.annotate(
@@ -219,7 +225,8 @@ def bounds(run, vae, dataset):
     axes.margins(0.1, 0.15)
     axes.set_xlabel("K, samples of z per example")
     axes.set_ylabel("nats per example")
-    axes.set_title(f"Bounds of −log p(x) after {result['epochs']} epochs: {result['protocol']}", fontsize=10)
+    p = "p(x|y)" if run.config.conditional else "p(x)"
+    axes.set_title(f"Bounds of −log {p} after {epochs:g} epoch{'s' * (epochs != 1)}: {protocol}", fontsize=10)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

@@ -1,4 +1,7 @@
-"""A run folder: config.json, metrics.csv, checkpoint.npz and images/, each file written whole or not at all."""
+"""A run folder: config.json, metrics.csv, checkpoint.npz, images/ and, if it was evaluated, evaluation.json.
+
+Each file is written whole or not at all.
+"""
 
 import contextlib
 import csv
@@ -15,15 +18,15 @@ from npvae.data.datasets import binarize, load
 from npvae.files import replacing
 from npvae.vae import VAE
 
-# losses are nats per example under the protocol that `binarize` names; train_loss is what was minimized, with the
-# `beta` and the learning rate of the epoch's last step, test_loss is the same bound at beta = 1; `examples` and
-# `seconds` count from the start of the run, evaluation included in the seconds
+# Losses are nats per example under the protocol that `binarize` names: train_loss is what was minimized, test_loss the
+# same bound at beta = 1. `beta` and `learning_rate` are those of the epoch's last step; `examples` and `seconds` count
+# from the start of the run, evaluation included in the seconds.
 TEXT_COLUMNS = ("objective", "likelihood", "binarize")
 COLUMNS = (
-    *("epoch", "examples", *TEXT_COLUMNS, "beta", "learning_rate"),
+    *("epoch", "examples", *TEXT_COLUMNS, "samples", "beta", "learning_rate"),
     *("train_loss", "train_reconstruction", "train_kl", "test_loss", "test_reconstruction", "test_kl", "seconds"),
 )
-FORMATS = {"epoch": "{:.0f}", "examples": "{:.0f}", "learning_rate": "{:g}"}
+FORMATS = dict.fromkeys(("epoch", "examples", "samples", "beta", "learning_rate"), "{:.10g}")
 
 
 class Run:
@@ -82,7 +85,7 @@ class Run:
             with open(path, newline="", encoding="utf-8") as file:
                 header, *rows = csv.reader(file)
                 if tuple(header) != COLUMNS:
-                    raise ValueError(f"its columns are not {','.join(COLUMNS)}")
+                    raise ValueError("its columns are those of another version of npvae")
                 return [
                     {
                         name: text if name in TEXT_COLUMNS else float(text)
@@ -152,9 +155,8 @@ def load_data(config, data_dir):
 def make_vae(config, dataset, rng=None):
     """The model of the settings for the images of `dataset`; `rng` draws its initial parameters."""
     pixels, classes = dataset.train_images.shape[1], dataset.classes if config.conditional else 0
-    return VAE(
-        pixels, config.hidden, config.latent, config.activation, config.likelihood, config.objective, classes, rng
-    )
+    names = ("hidden", "latent", "activation", "likelihood", "objective")
+    return VAE(pixels, classes=classes, rng=rng, **{name: getattr(config, name) for name in names})
 
 
 def taken(folder):
@@ -177,6 +179,7 @@ def restore(array, state, name, path):
     if (found.shape, found.dtype) != (array.shape, array.dtype):
         expected = f"{array.dtype} {array.shape}"
         raise UserError(
-            f"{path} holds {name} as {found.dtype} {found.shape}, expected {expected}: other settings or other data"
+            f"{path} holds {name} as {found.dtype} {found.shape}, expected {expected}: "
+            "it is of other settings, other data or another version of npvae"
         )
     array[...] = found

@@ -44,7 +44,7 @@ class Training:
         self.rng = self.stream(NOISE)
         self.vae = make_vae(config, dataset, self.stream(WEIGHTS))
         if config.output_bias == "mean":
-            mean = np.clip(self.images.mean(axis=0) / 255, 0.001, 0.999)  # (D,)
+            mean = np.clip(self.images.mean(axis=0) / 255, 0.001, 0.999)  # (D,); of 0 the bias would be −∞
             self.vae.decoder.layers[-1].b[: len(mean)] = np.log(mean / (1 - mean))  # sigmoid⁻¹
         adam = {"beta1": config.adam_beta1, "beta2": config.adam_beta2, "epsilon": config.adam_epsilon}
         constants = adam if config.optimizer == "adam" else {}
@@ -78,7 +78,7 @@ class Training:
     def load(self, run):
         state = run.load_checkpoint()
         if not np.array_equal(state.get("data"), self.data):
-            raise UserError(f"{run.folder} was trained on other images than these {len(self.images):,}")
+            raise UserError(f"{run.folder} was trained on other images or labels than these {len(self.images):,}")
         for name, array in self.arrays().items():
             restore(array, state, name, run.checkpoint)
         if not (self.epoch >= 0 and 0 <= self.examples <= len(self.images)):
@@ -173,7 +173,7 @@ def train_epoch(training, stop):
     with tqdm(desc=title, initial=done, total=count, unit=" images", disable=None, leave=False) as bar:
         for examples in training.steps():
             if not bar.disable:
-                bar.set_postfix_str(in_words(*training.sums[:3] / training.examples), refresh=False)
+                bar.set_postfix_str("loss " + in_words(*training.sums[:3] / training.examples), refresh=False)
                 bar.update(examples)
             if stop.signal:
                 return
@@ -189,7 +189,9 @@ def measure(training, dataset, seconds_before):
     epoch, count = int(training.epoch) + 1, len(training.images)
     row = {"epoch": epoch, "examples": epoch * count}
     row |= {name: getattr(config, name) for name in TEXT_COLUMNS}
-    row |= {"beta": config.beta_after(epoch), "learning_rate": config.learning_rate_after(epoch - 1)}
+    last_step = (count - 1) // config.batch_size * config.batch_size / count
+    row |= {"samples": config.samples, "beta": config.beta_after(epoch - 1 + last_step)}
+    row["learning_rate"] = config.learning_rate_after(epoch - 1)
     *means, seconds = (training.sums / (count, count, count, 1)).tolist()
     row |= dict(zip(("train_loss", "train_reconstruction", "train_kl"), means, strict=True))
     row |= {f"test_{name}": values.mean() for name, values in terms.items()}
@@ -198,7 +200,10 @@ def measure(training, dataset, seconds_before):
 
 
 def in_words(loss, reconstruction, kl):
-    return f"loss {loss:6.2f} ({reconstruction:6.2f} + KL {kl:5.2f})"
+    """A loss and the two terms of −ELBO, with = and + where they add up to it."""
+    if abs(loss - reconstruction - kl) < 0.005:
+        return f"{loss:6.2f} = {reconstruction:6.2f} + KL {kl:5.2f}"
+    return f"{loss:6.2f} (reconstruction {reconstruction:6.2f}, KL {kl:5.2f})"
 
 
 def describe(row, training):
@@ -248,10 +253,10 @@ def resume(options):
     if options.out is not None:
         raise UserError("--out cannot be given with --resume: a resumed run stays where it is")
     for name, value in changes.items():
-        if name not in EXTENDABLE and value != getattr(run.config, name):
-            raise UserError(
-                f"{option_name(name)} cannot change on --resume: {run.folder} has {getattr(run.config, name)}"
-            )
+        before = getattr(run.config, name)
+        text = " ".join(map(str, before)) if isinstance(before, tuple) else before
+        if name not in EXTENDABLE and value != before:
+            raise UserError(f"{option_name(name)} cannot change on --resume: {run.folder} has {text or 'none'}")
     config, dataset, training = prepare(dataclasses.replace(run.config, **changes))
     training.load(run)
     epochs = len(run.metrics())
@@ -266,7 +271,10 @@ def resume(options):
 @command("npvae.train")
 def main(arguments=None):
     """Train, evaluate after every epoch, leave a run folder; returns the exit code."""
-    parser = OneLineParser("npvae.train", "Train a variational autoencoder. Losses are −ELBO in nats per example.")
+    parser = OneLineParser(
+        "npvae.train",
+        "Train a variational autoencoder. Losses are nats per example: −ELBO, or the objective that is named.",
+    )
     add_settings(parser)
     parser.add_argument("--out", metavar="RUN", help="folder of the new run (default: runs/DATASET-DATE-TIME)")
     parser.add_argument(
@@ -284,8 +292,8 @@ def main(arguments=None):
             with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told in words of our own
                 fit(training, run, dataset, stop)
         except Diverged as error:
-            where = f"{training.position()}, learning rate {run.config.learning_rate:g}"
-            advice = f"the last good checkpoint is {run.checkpoint}: train again with a smaller --learning-rate"
+            where = f"{training.position()}, learning rate {training.optimizer.learning_rate:g}"
+            advice = f"the last good checkpoint is {run.checkpoint}: train again with a smaller learning rate"
             print(f"python -m npvae.train: {error} at {where}; {advice}", file=sys.stderr)
             return 1
     if stop.signal and training.epoch < run.config.epochs:
@@ -302,10 +310,9 @@ def finish(training, run, dataset):
     from npvae import plot  # matplotlib takes a second to import: not before it is needed
 
     last = run.metrics()[-1]
-    after = f"{last['epoch']:.0f} epochs, {last['seconds']:.0f} s"
-    print(
-        f"test loss {last['test_loss']:.2f} nats per example after {after}; the run and its images are in {run.folder}"
-    )
+    after = f"{last['epoch']:.0f} epoch{'s' * (last['epoch'] > 1)}, {last['seconds']:.0f} s"
+    loss = f"test loss ({run.config.bound}) {last['test_loss']:.2f} nats per example"
+    print(f"{loss} after {after}; the run and its images are in {run.folder}")
     plot.draw(run, training.vae, dataset, plot.BASIC)
     print(f"next: python -m npvae.plot {shlex.quote(str(run.folder))}")
     print(f"      python -m npvae.evaluate {shlex.quote(str(run.folder))}")

@@ -63,7 +63,8 @@ class VAE:
         rng=None,
         dtype=np.float32,
     ):
-        self.settings = (pixels, tuple(hidden), latent, activation, likelihood, objective, classes)
+        self.settings = {"pixels": pixels, "hidden": tuple(hidden), "latent": latent, "activation": activation}
+        self.settings |= {"likelihood": likelihood, "objective": objective, "classes": classes}
         self.pixels, self.latent, self.classes = pixels, latent, classes
         self.likelihood, self.objective = LIKELIHOODS[likelihood], OBJECTIVES[objective]
         # of the encoder's last columns the first J are mu, the others logvar
@@ -75,18 +76,17 @@ class VAE:
         self.decoder = MLP(self.parameters, "decoder", decoder_sizes, activation)
         self.remembered = None
         if rng is not None:
-            self.encoder.initialize(rng)
-            self.decoder.initialize(rng)
+            self.encoder.initialize(rng, one_hot=classes)
+            self.decoder.initialize(rng, one_hot=classes)
 
     def __str__(self):
-        pixels, hidden, latent, activation, likelihood, objective, classes = self.settings
+        pixels, hidden, latent, *words, classes = self.settings.values()
         sizes = "-".join(map(str, [pixels, *hidden, latent, *reversed(hidden), pixels]))
-        labels = f", {classes} labels" if classes else ""
-        return f"VAE {sizes} ({activation}, {likelihood}, {objective}{labels})"
+        return f"VAE {sizes} ({', '.join(words)}{f', {classes} labels' if classes else ''})"
 
     def astype(self, dtype):
         """A copy of this VAE whose parameters have another dtype."""
-        copy = VAE(*self.settings, dtype=dtype)
+        copy = VAE(**self.settings, dtype=dtype)
         copy.parameters.values[...] = self.parameters.values
         return copy
 
@@ -147,22 +147,24 @@ class VAE:
         """Mean and log-variance of q(z|x) (eq. 9): (B, J) and (B, J) for x (B, D) in [0, 1] and y (B, C) or None."""
         if x.dtype.kind not in "fc":
             raise ValueError(f"x is {x.dtype}, expected floats in [0, 1]: npvae.data.datasets.batch scales raw images")
-        mu_logvar = self.encoder.forward(self.beside(x, y))  # (B, 2J)
+        mu_logvar = self.encoder.forward(self.with_label(x, y))  # (B, 2J)
         return mu_logvar[:, : self.latent], mu_logvar[:, self.latent :]
 
     def decoder_outputs(self, z, y=None):
         """What p(x|z) is computed from: (..., B, D) or (..., B, 2D) for z (..., B, J) and y (B, C) or None."""
-        z_y = self.beside(z, y)
+        z_y = self.with_label(z, y)
         return self.decoder.forward(z_y.reshape(-1, z_y.shape[-1])).reshape(*z.shape[:-1], -1)
 
-    def beside(self, a, y):
+    def with_label(self, a, y):
         """What encoder or decoder is given: `a` (..., B, I), and beside it the label, (..., B, I + C)."""
         self.remembered = None  # the layers are about to remember something else
         if (y is not None or self.classes) and np.shape(y)[-1:] != (self.classes,):
             raise ValueError(
                 f"y has the shape {np.shape(y)}, expected {(a.shape[-2], self.classes)}, or None for C = 0"
             )
-        return a if y is None else np.concatenate([a, np.broadcast_to(y, (*a.shape[:-1], self.classes))], axis=-1)
+        if y is None:
+            return a
+        return np.concatenate([a, np.broadcast_to(y.astype(a.dtype), (*a.shape[:-1], self.classes))], axis=-1)
 
     def decode(self, z, y=None):
         """Pixel means E[x|z] (eq. 11, 12): (..., B, D) for z (..., B, J) and y (B, C) or None."""

@@ -51,7 +51,7 @@ def test_estimates_do_not_depend_on_how_much_is_decoded_at_once(rows, block, tin
     vae, images, _ = tiny
     expected = estimates(vae, images, None, 30, (5, 30))
     monkeypatch.setattr(evaluate, "ROWS", rows)
-    monkeypatch.setattr(evaluate, "BLOCK", block)
+    monkeypatch.setattr(evaluate, "IMAGES", block)
     for name, values in estimates(vae, images, None, 30, (5, 30)).items():
         np.testing.assert_allclose(values, expected[name], rtol=1e-5)
 
@@ -77,8 +77,8 @@ def test_a_latent_that_the_decoder_ignores_is_not_active(finished, few_digits, t
     last[:, 2] *= 100
     run.save_checkpoint(state | {"parameters": vae.parameters.values})
     result = evaluate.evaluate(run, dataset, 1)
-    assert result["kl_of_latents"][1] == result["variance_of_latents"][1] == 0
-    assert result["active_units"] == sum(value > 0.01 for value in result["variance_of_latents"])
+    assert result["kl_of_latents"][1] == result["variance_of_mu"][1] == 0
+    assert result["active_units"] == sum(value > 0.01 for value in result["variance_of_mu"])
     assert 1 <= result["active_units"] <= 2
     assert sum(result["kl_of_latents"]) == pytest.approx(result["kl"]["mean"])
 
@@ -95,9 +95,38 @@ def test_importance_samples_leave_an_evaluation_and_a_plot_in_the_run(finished, 
     assert result["negative_log_likelihood"] == result["iwae_loss"]["100"]
     losses = [value["mean"] for value in result["iwae_loss"].values()]
     assert losses[0] > losses[1] > losses[2] > losses[3]
-    assert losses[0] == pytest.approx(result["loss"]["mean"], abs=0.5)
+    assert losses[0] == pytest.approx(result["elbo_loss"]["mean"], abs=0.5)
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == result
     assert imread(tmp_path / "run" / "images" / "bounds.png")[..., :3].std() > 0.01
+
+
+def test_a_look_without_importance_samples_leaves_the_evaluation_alone(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    assert evaluate.main([str(tmp_path / "run"), "--importance-samples", "7"]) == 0
+    kept = (tmp_path / "run" / "evaluation.json").read_bytes()
+    assert evaluate.main([str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "evaluation.json").read_bytes() == kept
+
+
+def test_evaluation_that_cannot_be_kept_is_printed_nevertheless(finished, tmp_path, capsys, monkeypatch):
+    def full(run, result):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Run, "save_evaluation", full)
+    assert evaluate.main([str(finished[0]), "--importance-samples", "60"]) == 2
+    out, err = capsys.readouterr()
+    assert "−log p(x)" in out
+    assert "No space left" in err
+    assert err.count("\n") == 1
+
+
+def test_conditional_and_gaussian_runs_say_what_their_numbers_are_about(few_digits, tmp_path, capsys):
+    options = ("--dataset", few_digits, *SMALL, "--epochs", 1, "--conditional", "--likelihood", "gaussian")
+    assert run_train(*options, "--out", tmp_path / "run").returncode == 0
+    assert evaluate.main([str(tmp_path / "run"), "--importance-samples", "60"]) == 0
+    out = capsys.readouterr().out
+    for part in ("−log p(x|y)", "grey pixels, byte / 255, with a Gaussian density, given their labels"):
+        assert part in out
 
 
 @pytest.mark.parametrize("samples", ["0", "-1", "many", "1.5", "10000001"])
@@ -134,6 +163,7 @@ def test_json_repeats_the_last_row_of_the_metrics_with_standard_errors(finished,
     dataset = load(str(few_digits))
     terms = bound_terms(run.vae(dataset), dataset.test_images)
     for name in ("loss", "reconstruction", "kl"):
+        result[name] = result["elbo_loss" if name == "loss" else name]
         assert result[name]["mean"] == pytest.approx(last[f"test_{name}"], abs=1e-6)
         variance = np.square(terms[name] - terms[name].mean()).sum() / 199
         assert result[name]["standard_error"] == pytest.approx(np.sqrt(variance / 200))
@@ -176,4 +206,4 @@ def test_one_test_image_has_no_standard_error(few_digits, tmp_path, capsys):
         write_idx(tmp_path / file, array[:1] if "t10k" in file else array)
     run_train("--dataset", tmp_path, *SMALL, "--epochs", 1, "--out", tmp_path / "run")
     assert evaluate.main([str(tmp_path / "run"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["loss"]["standard_error"] is None
+    assert json.loads(capsys.readouterr().out)["elbo_loss"]["standard_error"] is None

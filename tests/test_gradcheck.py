@@ -45,7 +45,7 @@ def test_every_gradient_of_every_objective_likelihood_and_conditioning_is_right(
 
 @pytest.mark.parametrize("objective", ["stl", "iwae-dreg"])
 def test_path_derivatives_are_not_the_derivative_of_their_loss(objective, monkeypatch):
-    monkeypatch.setattr(gradcheck, "held_fixed", lambda vae: dict.fromkeys(("encoder", "decoder"), vae.objective.loss))
+    monkeypatch.setattr(gradcheck, "held_fixed", lambda vae: (vae.objective.loss,) * 2)
     checks = {check.name: check for check in check_vae(*small_problem(objective=objective))}
     assert all(check.passed == name.startswith("decoder") for name, check in checks.items())
 

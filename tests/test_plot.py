@@ -6,6 +6,7 @@ import pytest
 from matplotlib.image import imread
 
 from npvae import VAE, plot
+from npvae.commands import UserError
 from npvae.config import Config
 from npvae.data.datasets import Dataset, batch, load
 from npvae.runs import COLUMNS, Run
@@ -91,12 +92,20 @@ def test_bounds_show_the_evaluation(tmp_path):
     run = Run.create(tmp_path / "run", Config())
     losses = {"1": 104.5, "5": 101.0, "50": 99.5}
     value = {k: {"mean": loss, "standard_error": 0.2} for k, loss in losses.items()}
-    run.save_evaluation({"epochs": 3, "protocol": "grey", "loss": {"mean": 104.0}, "iwae_loss": value})
+    run.save_evaluation({"epochs": 3, "protocol": "grey", "elbo_loss": {"mean": 104.0}, "iwae_loss": value})
     axes = plot.bounds(run, None, None).axes[0]
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [104, 104])
     np.testing.assert_array_equal(list(axes.lines[1].get_xdata()), [1, 5, 50])
     np.testing.assert_array_equal(list(axes.lines[1].get_ydata()), [104.5, 101, 99.5])
     assert "grey" in axes.get_title()
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "{}", '{"iwae_loss": {"1": 3}}'])
+def test_a_broken_evaluation_is_told(text, tmp_path):
+    run = Run.create(tmp_path / "run", Config())
+    run.evaluation.write_text(text)
+    with pytest.raises(UserError, match="evaluate again"):
+        plot.bounds(run, None, None)
 
 
 @pytest.mark.parametrize(

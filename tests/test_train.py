@@ -32,7 +32,7 @@ def test_run_leaves_settings_metrics_checkpoint_and_images(finished):
     assert [(row["epoch"], row["examples"]) for row in rows] == [("1", "600"), ("2", "1200"), ("3", "1800")]
     for row in rows:
         assert (row["objective"], row["likelihood"], row["binarize"]) == ("elbo", "bernoulli", "none")
-        assert (float(row["beta"]), float(row["learning_rate"])) == (1, 0.001)
+        assert (row["samples"], row["beta"], row["learning_rate"]) == ("1", "1", "0.001")
         for split in ("train", "test"):
             terms = float(row[f"{split}_reconstruction"]) + float(row[f"{split}_kl"])
             assert float(row[f"{split}_loss"]) == pytest.approx(terms, rel=1e-6)
@@ -122,8 +122,11 @@ BAD_OPTIONS = {
     "--binarize sometimes": "none, threshold, fixed, dynamic",
     "--output-bias zero": "random, mean",
     "--adam-beta1 1": "from 0 to",
-    "--adam-epsilon 0": "above 0",
+    "--adam-epsilon 0": "from 1e-30",
     "--learning-rate-schedule 10": "EPOCHS:RATE",
+    f"--learning-rate-schedule {'9' * 5000}:1e-3": "EPOCHS:RATE",
+    "--objective iwae": "--samples 2 or more",
+    "--objective iwae-dreg --samples 1": "--samples 2 or more",
     "--learning-rate-schedule 1.5:1e-3": "EPOCHS:RATE",
     "--learning-rate-schedule 10:fast": "EPOCHS:RATE",
     "--learning-rate-schedule 10:0": "rates from above 0",
@@ -304,13 +307,15 @@ def test_metrics_name_the_protocol_the_objective_and_the_beta_and_test_at_beta_1
     ]
     assert train.main([str(option) for option in options]) == 0
     out = capsys.readouterr().out
-    assert "β 1.5" in out
-    assert "β 3" in out
+    assert "β 1.25" in out
+    assert "β 2.75" in out
+    assert "−IWAE bound, K = 4" in out
     run = Run.open(tmp_path / "run")
     rows = run.metrics()
-    for row, beta, rate in zip(rows, (1.5, 3), (1e-3, 1e-4), strict=True):
+    for row, beta, rate in zip(rows, (1.5 * 5 / 6, 1.5 + 1.5 * 5 / 6), (1e-3, 1e-4), strict=True):
         assert (row["objective"], row["likelihood"], row["binarize"]) == ("iwae", "bernoulli", "dynamic")
-        assert (row["beta"], row["learning_rate"]) == (beta, rate)
+        assert (row["samples"], row["learning_rate"]) == (4, rate)
+        assert row["beta"] == pytest.approx(beta)
     dataset = run.dataset()
     assert set(np.unique(dataset.test_images)) == {0, 255}
     terms = estimates(run.vae(dataset), dataset.test_images, None, 4, [4])
