@@ -67,7 +67,7 @@ def learning_curves(run, vae, dataset):
     figure = Figure(figsize=(9.6, 3.2), layout="constrained")
     epochs = [row["epoch"] for row in rows]
     config = run.config
-    weighted = ", with its β" if config.beta != 1 or config.kl_warmup else ""
+    what = "its own β" if config.beta != 1 or config.kl_warmup else "mean over the epoch"
     panels = (
         ("loss", f"loss ({config.bound})"),
         ("reconstruction", "reconstruction, −E log p(x|z)"),
@@ -75,7 +75,7 @@ def learning_curves(run, vae, dataset):
     )
     for axes, (term, title) in zip(figure.subplots(1, 3), panels, strict=True):
         for split, label, colour, marker in (
-            ("train", f"train{weighted}, mean over the epoch", TRAIN, "o"),
+            ("train", f"train, {what}", TRAIN, "o"),
             ("test", "test", TEST, "s"),
         ):
             values = [row[f"{split}_{term}"] for row in rows]
@@ -216,17 +216,15 @@ def bounds(run, vae, dataset):
     axes.axhline(elbo, color=TEST, linestyle="--", linewidth=1.5, label="−ELBO")
     axes.plot(losses.keys(), losses.values(), color=TRAIN, marker="o", linewidth=1.5, label="−IWAE bound")
     for k, loss in losses.items():
-        axes.annotate(
-            f"{loss:.2f}".replace("-", "−"), (k, loss), (0, 7), textcoords="offset points", ha="center", fontsize=9
-        )
+        axes.annotate(f"{loss:.2f}".replace("-", "−"), (k, loss), (5, 5), textcoords="offset points", fontsize=9)
     axes.set_xscale("log")
     axes.set_xticks(list(losses), [f"{k:,}" for k in losses])
     axes.minorticks_off()
-    axes.margins(0.1, 0.15)
+    axes.margins(0.12, 0.15)
     axes.set_xlabel("K, samples of z per example")
     axes.set_ylabel("nats per example")
     p = "p(x|y)" if run.config.conditional else "p(x)"
-    axes.set_title(f"Bounds of −log {p} after {epochs:g} epoch{'s' * (epochs != 1)}: {protocol}", fontsize=10)
+    axes.set_title(f"Bounds of −log {p} after {epochs:g} epoch{'s' * (epochs != 1)}\n{protocol}", fontsize=10)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

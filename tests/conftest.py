@@ -65,6 +65,13 @@ def frey(tmp_path):
     return tmp_path
 
 
+def nearest_neighbour(train, train_labels, test):
+    """Labels of the nearest of the training images, by Euclidean distance."""
+    train, test = train.astype(np.float32) / 255, test.astype(np.float32) / 255
+    distance = (train**2).sum(axis=1) - 2 * test @ train.T
+    return train_labels[distance.argmin(axis=1)]
+
+
 def command(*arguments):
     """The training command, as a list of words."""
     return [sys.executable, "-m", "npvae.train", *map(str, arguments)]

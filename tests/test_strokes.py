@@ -3,19 +3,13 @@ import pytest
 
 from npvae.data.datasets import load
 from npvae.data.strokes import TEMPLATES, draw_digits
+from tests.conftest import nearest_neighbour
 
 
 @pytest.fixture(scope="module")
 def digits():
     images, labels = draw_digits(2000, np.random.default_rng(7))
     return images, labels
-
-
-def nearest_neighbour(train, train_labels, test):
-    """Labels of the nearest of the training images, by Euclidean distance."""
-    train, test = train.astype(np.float32) / 255, test.astype(np.float32) / 255
-    distance = (train**2).sum(axis=1) - 2 * test @ train.T
-    return train_labels[distance.argmin(axis=1)]
 
 
 def test_same_seed_same_digits_and_another_seed_others():

@@ -11,11 +11,11 @@ import pytest
 
 from npvae import train
 from npvae.config import Config
-from npvae.data.datasets import FILES, load
+from npvae.data.datasets import FILES, load, one_hot
 from npvae.data.idx import read_idx, write_idx
 from npvae.evaluate import bound_terms, estimates
 from npvae.runs import COLUMNS, Run
-from tests.conftest import SMALL, command, dataset_of, run_train
+from tests.conftest import SMALL, command, dataset_of, nearest_neighbour, run_train
 
 
 def test_run_leaves_settings_metrics_checkpoint_and_images(finished):
@@ -241,6 +241,19 @@ def test_labels_stay_with_their_images(rng):
     for x, y in zip(xs, ys, strict=True):
         assert y.shape == (len(x), 5)
         np.testing.assert_array_equal(y.argmax(axis=1), np.rint(x[:, 0] * 255 / 40))
+
+
+def test_a_conditional_model_draws_the_digit_that_it_is_asked_for(data_dir):
+    digits = load("strokes", str(data_dir))
+    training = train.Training(Config(hidden=(200,), latent=3, conditional=True), digits)
+    record(training, epochs=5)
+    z = np.random.default_rng(0).standard_normal((30, 3), np.float32)  # the same for each digit
+    drawn = [training.vae.decode(z, one_hot(np.full(30, digit), slice(None), 10)) for digit in range(10)]
+    images = np.rint(255 * np.concatenate(drawn)).astype(np.uint8)  # (300, 784)
+    read = nearest_neighbour(digits.train_images[:4000], digits.train_labels[:4000], images).reshape(10, 30)
+    right = (read == np.arange(10)[:, None]).mean(axis=1)
+    assert right.mean() > 0.75  # 0.1 if the label were ignored
+    assert right.min() > 0.5
 
 
 def test_dynamic_binarization_draws_anew_in_every_epoch_and_the_others_do_not():
