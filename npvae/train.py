@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -291,6 +292,10 @@ def main(arguments=None):
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told in words of our own
                 fit(training, run, dataset, stop)
+        except MemoryError:
+            if options.resume is None and training.epoch == training.examples == 0:
+                shutil.rmtree(run.folder)  # no step of this run will ever fit
+            raise
         except Diverged as error:
             where = f"{training.position()}, learning rate {training.optimizer.learning_rate:g}"
             advice = f"the last good checkpoint is {run.checkpoint}: train again with a smaller learning rate"

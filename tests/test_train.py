@@ -410,6 +410,13 @@ def test_run_that_cannot_be_begun_leaves_its_name_free(few_digits, tmp_path, ref
     assert not (tmp_path / "run").exists()
 
 
+def test_run_whose_first_step_needs_too_much_memory_leaves_its_name_free(few_digits, tmp_path, capsys):
+    sizes = ("--hidden", "2", "--latent", "100000", "--samples", "100000")  # noise of 4 TB
+    assert train.main(["--dataset", str(few_digits), *sizes, "--out", str(tmp_path / "run")]) == 2
+    assert "allocate" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_output_that_the_terminal_cannot_encode_is_not_an_error():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     process = subprocess.run(command("--help"), capture_output=True, text=True, env=environment)
