@@ -55,7 +55,9 @@ class Config:
     latent: int = setting(20, "number of latent variables", int, 1, 100_000)
     activation: str = setting("tanh", "of the hidden layers", choices=tuple(ACTIVATIONS))
     output_bias: str = setting(
-        "random", "initial bias of the decoder's outputs; mean: that of the data's mean", choices=("random", "mean")
+        "random",
+        "initial bias of the decoder's outputs; with mean it decodes to the mean training image",
+        choices=("random", "mean"),
     )
     objective: str = setting(
         "elbo",
@@ -64,7 +66,7 @@ class Config:
     )
     samples: int = setting(1, "samples of z per example: L of eq. 7, or K of iwae", int, 1, 100_000)
     beta: float = setting(1.0, "weight of the KL term in training; evaluation is always at 1", float, 0, 1000)
-    kl_warmup: float = setting(0.0, "epochs in which beta rises from 0 in equal steps", float, 0, 1_000_000)
+    kl_warmup: float = setting(0.0, "epochs in which beta rises linearly from 0", float, 0, 1_000_000)
     optimizer: str = setting("adam", "sgd has momentum 0.9", choices=tuple(OPTIMIZERS))
     learning_rate: float = setting(1e-3, "step size of the optimizer", float, above=0, high=1000)
     learning_rate_schedule: tuple = setting(

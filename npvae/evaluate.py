@@ -19,6 +19,7 @@ IMAGES = 500  # encoded at once, or fewer, so that
 WEIGHTS = 5_000_000  # at most so many log weights, images times samples, are held at once
 ROWS = 500  # images times samples decoded at once
 BOUNDS = (1, 5, 50, 500, 5000)  # samples of the importance-weighted bounds
+ENOUGH = 500  # samples from which on the bound may be called an estimate of −log p(x)
 ACTIVE = 0.01  # variance of a latent's posterior mean over the examples above which it is active (Burda et al. 2016)
 
 
@@ -88,7 +89,7 @@ def bound_terms(vae, images, labels=None, samples=1):
 
 
 def protocol(config):
-    """What the losses of a run are about: values under two protocols cannot be compared."""
+    """What the losses of a run are about, in words; values about different things cannot be compared."""
     if config.likelihood == "gaussian":
         protocol = "grey pixels, byte / 255, with a Gaussian density"
     else:
@@ -105,7 +106,7 @@ def evaluate(run, dataset, samples, progress=False):
     variance = terms["mu"].var(axis=0)
     return {
         "run": str(run.folder),
-        "epochs": round(state["epoch"] + state["examples"] / len(dataset.train_images), 3),
+        "epochs": round(float(state["epoch"] + state["examples"] / len(dataset.train_images)), 3),
         "dataset": dataset.name,
         "examples": len(dataset.test_images),
         "protocol": protocol(run.config),
@@ -117,7 +118,7 @@ def evaluate(run, dataset, samples, progress=False):
         "reconstruction": mean_and_error(terms["reconstruction"]),
         "kl": mean_and_error(terms["kl"].sum(axis=1)),
         "iwae_loss": dict(zip(map(str, bounds), iwae_losses, strict=True)),
-        "negative_log_likelihood": iwae_losses[-1],
+        "negative_log_likelihood": iwae_losses[-1] if samples >= ENOUGH else None,
         "kl_of_latents": terms["kl"].mean(axis=0).tolist(),
         "variance_of_mu": variance.tolist(),
         "active_units": int((variance > ACTIVE).sum()),
@@ -137,7 +138,8 @@ def describe(result, config):
         return f"  {name:<28} {value['mean']:9.3f} ± {math.nan if error is None else error:.3f}"
 
     samples, p = result["importance_samples"], "p(x|y)" if config.conditional else "p(x)"
-    yield f"{result['examples']:,} test examples after {result['epochs']:g} epochs of {config.objective}"
+    epochs = f"{result['epochs']:g} epoch{'s' * (result['epochs'] != 1)}"
+    yield f"{result['examples']:,} test examples after {epochs} of {config.objective}"
     yield f"protocol: {result['protocol']}"
     yield (
         f"nats per example ± standard error; {samples:,} sample{'s' * (samples > 1)} of z per example, "
@@ -148,7 +150,7 @@ def describe(result, config):
     yield line("  KL", result["kl"])
     for k, value in result["iwae_loss"].items():
         yield line(f"−IWAE bound, K = {int(k):,}", value)
-    if samples >= 50:
+    if samples >= ENOUGH:
         yield line(f"−log {p}, estimate", result["negative_log_likelihood"])
     order = np.argsort(result["kl_of_latents"])[::-1]
     kls = ", ".join(f"z{i + 1} {result['kl_of_latents'][i]:.2f}" for i in order)
@@ -164,8 +166,8 @@ def main(arguments=None):
         "--importance-samples",
         type=positive,
         metavar="K",
-        help="samples of z per example (default: as in training); 500 estimate log p(x) roughly, 5000 well, in a minute"
-        " and in ten on MNIST; kept in RUN/evaluation.json and drawn as RUN/images/bounds.png",
+        help="samples of z per example (default: as in training); on MNIST 500 estimate log p(x) roughly in a minute,"
+        " 5000 well in ten; kept in RUN/evaluation.json and drawn as RUN/images/bounds.png",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)

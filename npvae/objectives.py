@@ -5,7 +5,8 @@ All of them are functions of the same arrays, so that they share one pass throug
     log_p_x (L, B)      log p(x|z) of every sample         mu, logvar (B, J)   of q(z|x)
     z       (L, B, J)   mu + sigma ⊙ eps                   beta                weight of the KL term; a bound has 1
 
-With log w = log p(x|z) + β (log p(z) − log q(z|x)), whose exponential at β = 1 is an importance weight, they are
+With log w = log p(x|z) + β (log p(z) − log q(z|x)), whose exponential at β = 1 is an importance weight, and with means
+over the L samples, they are
 
     elbo           −mean log p(x|z) + β KL(q(z|x) ‖ p(z))   Kingma & Welling 2014, eq. 10 (estimator B, eq. 7)
     sampled-elbo   −mean log w                               Kingma & Welling 2014, eq. 6 (estimator A)
@@ -62,7 +63,7 @@ def elbo(log_p_x, z, mu, logvar, beta=1.0):
 
 
 def elbo_gradient(log_p_x, z, mu, logvar, beta, decoder_backward):
-    """Of `elbo`: the KL reaches mu and logvar without passing z."""
+    """Gradient of `elbo`: the KL reaches mu and logvar without passing z."""
     d_z = decoder_backward(np.full_like(log_p_x, -1 / log_p_x.size))
     d_mu, d_logvar = gaussian_kl_gradient(mu, logvar)
     return d_z, beta * d_mu / len(mu), beta * d_logvar / len(mu)
@@ -74,7 +75,7 @@ def sampled_elbo(log_p_x, z, mu, logvar, beta=1.0):
 
 
 def sampled_elbo_gradient(log_p_x, z, mu, logvar, beta, decoder_backward):
-    """Of `sampled_elbo`: every sample counts alike."""
+    """Gradient of `sampled_elbo`: every sample counts alike."""
     return log_weights_gradient(np.full_like(log_p_x, -1 / log_p_x.size), z, mu, logvar, beta, decoder_backward)
 
 
@@ -84,23 +85,24 @@ def iwae(log_p_x, z, mu, logvar, beta=1.0):
 
 
 def iwae_gradient(log_p_x, z, mu, logvar, beta, decoder_backward):
-    """Of `iwae`: every sample counts by its normalized weight."""
+    """Gradient of `iwae`: every sample counts by its normalized weight."""
     w = normalized_weights(log_weights(log_p_x, z, mu, logvar, beta))  # (L, B)
     return log_weights_gradient(-w / len(mu), z, mu, logvar, beta, decoder_backward)
 
 
 def stl_gradient(log_p_x, z, mu, logvar, beta, decoder_backward):
-    """Of `sampled_elbo` along the path through z only ("sticking the landing", Roeder et al. 2017, arXiv 1703.09194).
+    """Gradient of `sampled_elbo` along the path through z only: "sticking the landing" (Roeder et al. 2017).
 
     What is left out, d log q(z|x) / d(mu, logvar) at a given z, is the score, whose mean over z ~ q(z|x) is zero. The
-    gradient stays unbiased, and where q(z|x) is the true posterior it has no variance.
+    gradient stays unbiased; where q(z|x) is the true posterior and β = 1, the encoder's part of it has no variance.
+    See arXiv 1703.09194.
     """
     d_z, d_mu, d_logvar = sampled_elbo_gradient(log_p_x, z, mu, logvar, beta, decoder_backward)
     return d_z, np.zeros_like(d_mu), np.zeros_like(d_logvar)
 
 
 def iwae_dreg_gradient(log_p_x, z, mu, logvar, beta, decoder_backward):
-    """Of `iwae`, doubly reparameterized for the encoder (Tucker et al. 2018, arXiv 1810.04152).
+    """Gradient of `iwae`, doubly reparameterized for the encoder (Tucker et al. 2018, arXiv 1810.04152).
 
     In `iwae` the score is weighted by w̃ = w / Σ w, which depends on z. Its mean is then not zero, but that of
     (dw̃/dz)(dz/d(mu, logvar)) with dw̃/dz = w̃ (1 − w̃) d log w / dz. Subtracted, times β, from the path's own

@@ -36,8 +36,8 @@ class Training:
     """All that changes while a model trains: two of them with the same state go on alike, bit for bit.
 
     Initial weights, noise and the order of the examples in each epoch are independent streams of one seed. The order is
-    a function of the epoch; the noise goes on from the state of its generator, which is part of the checkpoint, as are
-    the sums over the part of an epoch that is done.
+    a function of the epoch; the noise, dynamic binarization included, goes on from the state of its generator, which is
+    part of the checkpoint, as are the sums over the part of an epoch that is done.
     """
 
     def __init__(self, config, dataset):
@@ -53,10 +53,9 @@ class Training:
         self.epoch = np.zeros((), np.int64)  # finished epochs
         self.examples = np.zeros((), np.int64)  # done in the epoch that is under way
         self.sums = np.zeros(4)  # over these: loss, reconstruction and KL, nats, and seconds
-        labels = self.labels if config.conditional else b""
-        self.data = np.array(
-            [len(self.images), zlib.crc32(labels, zlib.crc32(self.images))]
-        )  # none goes on with other data
+        # so that no run goes on with other data
+        checksum = zlib.crc32(self.labels if config.conditional else b"", zlib.crc32(self.images))
+        self.data = np.array([len(self.images), checksum])
 
     def stream(self, *purpose):
         """A generator for one purpose; a seed's streams are independent of each other and of every other seed's."""
@@ -94,7 +93,7 @@ class Training:
         order = self.stream(ORDER, int(self.epoch)).permutation(len(self.images))
         while self.examples < len(self.images):
             began = time.perf_counter()
-            x, y = self.batch(order[self.examples : self.examples + self.config.batch_size])
+            x, y = self.inputs(order[self.examples : self.examples + self.config.batch_size])
             eps = self.rng.standard_normal((self.config.samples, len(x), self.config.latent), np.float32)
             self.optimizer.learning_rate = self.config.learning_rate_after(self.epoch)
             loss = self.vae.loss(x, eps, y, self.beta())
@@ -108,7 +107,7 @@ class Training:
             self.examples += len(x)
             yield len(x)
 
-    def batch(self, rows):
+    def inputs(self, rows):
         """(x, y): the pixels of these examples, binarized anew if that is the protocol, and their labels."""
         images = self.images[rows]
         if self.config.binarize == "dynamic":

@@ -6,7 +6,8 @@ decoder   p(x|z) = Π Bernoulli(x; sigmoid(outputs)), or Gaussian, from an MLP  
 loss      −ELBO = KL(q(z|x) ‖ p(z)) − 1/L Σₗ log p(x|zₗ)                              eq. 10 (estimator B, eq. 7)
           with zₗ = mu + sigma ⊙ epsₗ, epsₗ ~ N(0, I), or another objective of `npvae.objectives`
 
-A conditional VAE (Sohn et al. 2015) is given a label y with every x: its encoder is q(z|x, y), its decoder p(x|z, y).
+A conditional VAE (Sohn et al. 2015) is given a label y with every x: its encoder is q(z|x, y), its decoder p(x|z, y),
+its prior still p(z).
 """
 
 import numpy as np

@@ -87,12 +87,12 @@ def test_importance_samples_leave_an_evaluation_and_a_plot_in_the_run(finished, 
     shutil.copytree(finished[0], tmp_path / "run")
     answers = []
     for _ in range(2):
-        assert evaluate.main([str(tmp_path / "run"), "--importance-samples", "100", "--json"]) == 0
+        assert evaluate.main([str(tmp_path / "run"), "--importance-samples", "500", "--json"]) == 0
         answers.append(capsys.readouterr().out)
     assert answers[0] == answers[1]  # the same noise each time
     result = json.loads(answers[0])
-    assert list(result["iwae_loss"]) == ["1", "5", "50", "100"]
-    assert result["negative_log_likelihood"] == result["iwae_loss"]["100"]
+    assert list(result["iwae_loss"]) == ["1", "5", "50", "500"]
+    assert result["negative_log_likelihood"] == result["iwae_loss"]["500"]
     losses = [value["mean"] for value in result["iwae_loss"].values()]
     assert losses[0] > losses[1] > losses[2] > losses[3]
     assert losses[0] == pytest.approx(result["elbo_loss"]["mean"], abs=0.5)
@@ -113,7 +113,7 @@ def test_evaluation_that_cannot_be_kept_is_printed_nevertheless(finished, tmp_pa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Run, "save_evaluation", full)
-    assert evaluate.main([str(finished[0]), "--importance-samples", "60"]) == 2
+    assert evaluate.main([str(finished[0]), "--importance-samples", "500"]) == 2
     out, err = capsys.readouterr()
     assert "−log p(x)" in out
     assert "No space left" in err
@@ -123,7 +123,7 @@ def test_evaluation_that_cannot_be_kept_is_printed_nevertheless(finished, tmp_pa
 def test_conditional_and_gaussian_runs_say_what_their_numbers_are_about(few_digits, tmp_path, capsys):
     options = ("--dataset", few_digits, *SMALL, "--epochs", 1, "--conditional", "--likelihood", "gaussian")
     assert run_train(*options, "--out", tmp_path / "run").returncode == 0
-    assert evaluate.main([str(tmp_path / "run"), "--importance-samples", "60"]) == 0
+    assert evaluate.main([str(tmp_path / "run"), "--importance-samples", "500"]) == 0
     out = capsys.readouterr().out
     for part in ("−log p(x|y)", "grey pixels, byte / 255, with a Gaussian density, given their labels"):
         assert part in out
