@@ -90,11 +90,9 @@ def bound_terms(vae, images, labels=None, samples=1):
 
 def protocol(config):
     """What the losses of a run are about, in words; values about different things cannot be compared."""
-    if config.likelihood == "gaussian":
-        protocol = "grey pixels, byte / 255, with a Gaussian density"
-    else:
-        protocol = BINARIZATIONS[config.binarize]
-    return protocol + ", given their labels" * config.conditional
+    gaussian = config.likelihood == "gaussian"
+    pixels = "grey pixels, byte / 255, with a Gaussian density" if gaussian else BINARIZATIONS[config.binarize]
+    return pixels + ", given their labels" * config.conditional
 
 
 def evaluate(run, dataset, samples, progress=False):
