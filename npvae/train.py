@@ -200,10 +200,10 @@ def measure(training, dataset, seconds_before):
 
 
 def in_words(loss, reconstruction, kl):
-    """A loss and the two terms of −ELBO, with = and + where they add up to it."""
+    """A loss, and reconstruction and KL of the same samples, with = and + where they add up to it."""
     if abs(loss - reconstruction - kl) < 0.005:
         return f"{loss:6.2f} = {reconstruction:6.2f} + KL {kl:5.2f}"
-    return f"{loss:6.2f} (reconstruction {reconstruction:6.2f}, KL {kl:5.2f})"
+    return f"{loss:6.2f} ({reconstruction:6.2f}, KL {kl:5.2f})"
 
 
 def describe(row, training):
