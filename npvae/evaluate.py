@@ -97,7 +97,8 @@ def protocol(config):
 
 def evaluate(run, dataset, samples, progress=False):
     """What the command says about a run, as a dict that can be written as JSON; the losses are nats per example."""
-    vae, state = run.vae(dataset), run.load_checkpoint()
+    state = run.load_checkpoint()  # once: a run that still trains replaces it
+    vae = run.vae(dataset, state)
     bounds = [k for k in BOUNDS if 1.3 * k < samples] + [samples]
     terms = estimates(vae, dataset.test_images, dataset.test_labels, samples, bounds, progress)
     iwae_losses = list(map(mean_and_error, terms["iwae"]))

@@ -135,10 +135,10 @@ class Run:
         """The data of the run, from `data_dir` or else from where the run had them."""
         return load_data(self.config, data_dir or self.config.data_dir)
 
-    def vae(self, dataset):
-        """The trained model for the images of `dataset`."""
+    def vae(self, dataset, state=None):
+        """The trained model for the images of `dataset`; `state` is what `load_checkpoint` returned, if it was read."""
         model = make_vae(self.config, dataset)
-        restore(model.parameters.values, self.load_checkpoint(), "parameters", self.checkpoint)
+        restore(model.parameters.values, state or self.load_checkpoint(), "parameters", self.checkpoint)
         return model
 
 

@@ -91,11 +91,11 @@ class Training:
     def steps(self):
         """Finish the epoch that is under way; yields after each step the number of its examples."""
         order = self.stream(ORDER, int(self.epoch)).permutation(len(self.images))
+        self.optimizer.learning_rate = self.config.learning_rate_after(self.epoch)
         while self.examples < len(self.images):
             began = time.perf_counter()
             x, y = self.inputs(order[self.examples : self.examples + self.config.batch_size])
             eps = self.rng.standard_normal((self.config.samples, len(x), self.config.latent), np.float32)
-            self.optimizer.learning_rate = self.config.learning_rate_after(self.epoch)
             loss = self.vae.loss(x, eps, y, self.beta())
             if not math.isfinite(loss):
                 raise Diverged(f"the loss is {loss}")
