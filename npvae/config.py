@@ -10,7 +10,7 @@ from npvae.commands import UserError
 from npvae.data.datasets import BINARIZATIONS
 from npvae.distributions import LIKELIHOODS
 from npvae.layers import ACTIVATIONS
-from npvae.objectives import OBJECTIVES, iwae
+from npvae.objectives import OBJECTIVES
 from npvae.optimizers import OPTIMIZERS
 
 # a stage of a learning rate schedule, EPOCHS:RATE
@@ -99,21 +99,24 @@ class Config:
             raise UserError(
                 f"--learning-rate-schedule {stages}: expected rising epochs, and rates from above 0 to 1,000"
             )
-        if OBJECTIVES[self.objective].loss is iwae and self.samples == 1:
+        if OBJECTIVES[self.objective].importance_weighted and self.samples == 1:
             raise UserError(f"--objective {self.objective} needs --samples 2 or more: with 1 it is the ELBO again")
-        for field in dataclasses.fields(self):
-            if (
-                field.name.startswith("adam_")
-                and self.optimizer != "adam"
-                and getattr(self, field.name) != field.default
-            ):
-                raise UserError(f"{option_name(field.name)} is a constant of adam, not of --optimizer {self.optimizer}")
+        if self.optimizer != "adam":
+            for field in dataclasses.fields(self):
+                if field.name.startswith("adam_") and getattr(self, field.name) != field.default:
+                    name = option_name(field.name)
+                    raise UserError(f"{name} is a constant of adam, not of --optimizer {self.optimizer}")
 
     @property
     def bound(self):
         """The bound of −log p(x) that is trained on, in words."""
-        weighted = OBJECTIVES[self.objective].loss is iwae
+        weighted = OBJECTIVES[self.objective].importance_weighted
         return f"−IWAE bound, K = {self.samples}" if weighted else "−ELBO"
+
+    @property
+    def evidence(self):
+        """What is bounded."""
+        return "p(x|y)" if self.conditional else "p(x)"
 
     @property
     def stages(self):

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from npvae.commands import UserError, command, positive
 from npvae.data.datasets import BINARIZATIONS, batch, one_hot
 from npvae.distributions import gaussian_kl
-from npvae.objectives import iwae, log_mean_exp, log_weights
+from npvae.objectives import log_mean_exp, log_weights
 from npvae.runs import Run, run_parser
 from npvae.vae import reparameterize
 
@@ -81,7 +81,7 @@ def bound_terms(vae, images, labels=None, samples=1):
     'kl'. The loss is −log 1/K Σ w where the objective is that, else the sum of the others: −ELBO with the KL in closed
     form (eq. 10), also where training samples it (eq. 6).
     """
-    weighted = vae.objective.loss is iwae
+    weighted = vae.objective.importance_weighted
     terms = estimates(vae, images, labels, samples, (samples,) if weighted else ())
     reconstruction, kl = terms["reconstruction"], terms["kl"].sum(axis=1)
     loss = terms["iwae"][0] if weighted else reconstruction + kl
@@ -136,7 +136,7 @@ def describe(result, config):
         error = value["standard_error"]
         return f"  {name:<28} {value['mean']:9.3f} ± {math.nan if error is None else error:.3f}"
 
-    samples, p = result["importance_samples"], "p(x|y)" if config.conditional else "p(x)"
+    samples = result["importance_samples"]
     epochs = f"{result['epochs']:g} epoch{'s' * (result['epochs'] != 1)}"
     yield f"{result['examples']:,} test examples after {epochs} of {config.objective}"
     yield f"protocol: {result['protocol']}"
@@ -150,7 +150,7 @@ def describe(result, config):
     for k, value in result["iwae_loss"].items():
         yield line(f"−IWAE bound, K = {int(k):,}", value)
     if samples >= ENOUGH:
-        yield line(f"−log {p}, estimate", result["negative_log_likelihood"])
+        yield line(f"−log {config.evidence}, estimate", result["negative_log_likelihood"])
     order = np.argsort(result["kl_of_latents"])[::-1]
     kls = ", ".join(f"z{i + 1} {result['kl_of_latents'][i]:.2f}" for i in order)
     yield f"  active units: {result['active_units']} of {len(order)} (variance of mu over the examples above {ACTIVE})"

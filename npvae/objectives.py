@@ -121,6 +121,11 @@ class Objective:
     loss: Callable
     gradient: Callable
 
+    @property
+    def importance_weighted(self):
+        """Whether the loss is −log mean w, a bound that gets tighter with more samples."""
+        return self.loss is iwae
+
 
 OBJECTIVES = {
     "elbo": Objective(elbo, elbo_gradient),

@@ -223,8 +223,8 @@ def bounds(run, vae, dataset):
     axes.margins(0.12, 0.15)
     axes.set_xlabel("K, samples of z per example")
     axes.set_ylabel("nats per example")
-    p = "p(x|y)" if run.config.conditional else "p(x)"
-    axes.set_title(f"Bounds of −log {p} after {epochs:g} epoch{'s' * (epochs != 1)}\n{protocol}", fontsize=10)
+    after = f"after {epochs:g} epoch{'s' * (epochs != 1)}"
+    axes.set_title(f"Bounds of −log {run.config.evidence} {after}\n{protocol}", fontsize=10)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
