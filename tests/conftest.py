@@ -10,10 +10,10 @@ import pytest
 
 from npvae.data.datasets import FILES, Dataset, load
 from npvae.data.idx import write_idx
+from npvae.distributions import standard_normal_log_density
 
-os.environ.setdefault(
-    "OPENBLAS_NUM_THREADS", "1"
-)  # of the commands: on a busy machine waiting threads stall each other
+# of the commands that are started: on a busy machine waiting threads stall each other
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 SMALL = ("--hidden", "30", "--latent", "3")
 
 
@@ -63,6 +63,13 @@ def frey(tmp_path):
     header = struct.pack(">IIII", 0x803, 1650, 28, 20)
     (tmp_path / "frey" / "frey-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + images.tobytes()))
     return tmp_path
+
+
+def joint_on_a_line(vae, x):
+    """log p(x, z) of a VAE with one latent at equally spaced z: (z (G, 1), their distance, (N, G)) for x (N, D)."""
+    z = np.linspace(-12, 12, 4001)[:, None]
+    log_p_x = vae.likelihood.log_density(x[:, None], vae.decoder_outputs(z))  # (N, G)
+    return z, z[1, 0] - z[0, 0], standard_normal_log_density(z) + log_p_x
 
 
 def nearest_neighbour(train, train_labels, test):

@@ -9,10 +9,9 @@ from matplotlib.image import imread
 from npvae import VAE, evaluate
 from npvae.data.datasets import FILES, batch, load
 from npvae.data.idx import read_idx, write_idx
-from npvae.distributions import bernoulli_log_density, standard_normal_log_density
 from npvae.evaluate import bound_terms, estimates
 from npvae.runs import Run
-from tests.conftest import SMALL, run_train
+from tests.conftest import SMALL, joint_on_a_line, run_train
 
 
 @pytest.fixture
@@ -23,10 +22,8 @@ def tiny(rng):
     for i in range(2):
         vae.parameters[f"encoder.{i}.W"][...] *= 0.5  # q(z|x) is nowhere much narrower than the true posterior
     images = rng.integers(0, 2, (40, 5), np.uint8) * np.uint8(255)
-    z = np.linspace(-12, 12, 4001)[:, None]
-    log_p_x = bernoulli_log_density(batch(images)[:, None], vae.decoder_outputs(z))  # (40, 4001)
-    p_x = np.exp(standard_normal_log_density(z) + log_p_x).sum(axis=1) * (z[1, 0] - z[0, 0])
-    return vae, images, np.log(p_x)
+    _, dz, log_joint = joint_on_a_line(vae, batch(images))
+    return vae, images, np.log(np.exp(log_joint).sum(axis=1) * dz)
 
 
 def test_importance_sampling_finds_log_p_x(tiny):

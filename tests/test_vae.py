@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from npvae import VAE, Adam
-from npvae.distributions import LIKELIHOODS, bernoulli_log_density, gaussian_log_density
+from npvae.distributions import LIKELIHOODS, gaussian_log_density
 from npvae.gradcheck import small_problem
 from npvae.vae import reparameterize, reparameterize_gradient
+from tests.conftest import joint_on_a_line
 from tests.test_layers import assert_derivative
 
 
@@ -49,10 +50,7 @@ def test_loss_exceeds_the_exact_negative_log_likelihood_by_kl_to_the_posterior(r
     vae = VAE(5, (4,), 1, dtype=float)
     vae.parameters.values[...] = rng.normal(size=vae.parameters.values.size)
     images = np.array(list(itertools.product([0.0, 1.0], repeat=5)))  # (32, 5)
-    z = np.linspace(-12, 12, 4001)[:, None]
-    dz = z[1, 0] - z[0, 0]
-    log_prior = gaussian_log_density(z, 0, np.zeros(1))  # (4001,)
-    log_joint = log_prior + bernoulli_log_density(images[:, None], vae.decoder.forward(z))  # (32, 4001)
+    z, dz, log_joint = joint_on_a_line(vae, images)  # (4001, 1), its step, (32, 4001)
     p_x = np.exp(log_joint).sum(axis=1) * dz
     assert p_x.sum() == pytest.approx(1, rel=1e-10)
 
