@@ -12,7 +12,7 @@ import pytest
 
 from npvae.config import UserError
 from npvae.data import datasets
-from npvae.data.datasets import BINARIZATIONS, FILES, NAMES, batch, binarize, draw_binary, load, one_hot
+from npvae.data.datasets import FILES, NAMES, batch, load, one_hot
 from npvae.data.idx import write_idx
 
 REAL_DATA = os.environ.get("NPVAE_DATA", "")  # the tests unset it
@@ -333,50 +333,6 @@ def test_the_real_mnist_is_loaded():
     dataset = load("mnist", REAL_DATA)
     assert (dataset.train_images.shape, dataset.test_images.shape) == ((60_000, 784), (10_000, 784))
     assert dataset.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-
-
-def test_binary_draws_have_the_grey_value_as_their_mean(rng):
-    images = np.tile(np.array([0, 1, 100, 128, 254, 255], np.uint8), (40_000, 1))
-    drawn = draw_binary(images, rng)
-    assert drawn.dtype == np.uint8
-    assert set(np.unique(drawn)) == {0, 255}
-    means, p = (drawn == 255).mean(axis=0), images[0] / 255
-    assert (np.abs(means - p) <= 5 * np.sqrt(p * (1 - p) / 40_000)).all()  # exactly 0 and 1 at both ends
-
-
-def test_binary_draws_of_neighbouring_pixels_are_independent(rng):
-    drawn = draw_binary(np.full((20_000, 4), 128, np.uint8), rng)
-    assert np.abs(np.corrcoef(drawn.T) - np.eye(4)).max() < 0.04
-
-
-@pytest.fixture
-def grey(rng):
-    images = rng.integers(0, 256, (200, 12), np.uint8)
-    return datasets.Dataset("some", "of a test", (3, 4), images[:150], None, images[150:], None)
-
-
-def test_threshold_is_at_one_half(grey):
-    binary = binarize(grey, "threshold")
-    np.testing.assert_array_equal(batch(binary.train_images), batch(grey.train_images) >= 0.5)
-    np.testing.assert_array_equal(batch(binary.test_images), batch(grey.test_images) >= 0.5)
-
-
-def test_test_sets_are_drawn_once_and_fixed_and_dynamic_share_theirs(grey):
-    protocols = {how: binarize(grey, how) for how in BINARIZATIONS}
-    for how, dataset in protocols.items():
-        np.testing.assert_array_equal(binarize(grey, how).test_images, dataset.test_images)
-        np.testing.assert_array_equal(binarize(grey, how).train_images, dataset.train_images)
-    assert set(np.unique(protocols["fixed"].train_images)) == set(np.unique(protocols["fixed"].test_images)) == {0, 255}
-    np.testing.assert_array_equal(protocols["dynamic"].test_images, protocols["fixed"].test_images)
-    np.testing.assert_array_equal(protocols["dynamic"].train_images, grey.train_images)  # drawn for each batch
-    np.testing.assert_array_equal(protocols["none"].test_images, grey.test_images)
-
-
-def test_fixed_binarization_is_the_same_for_everyone(data_dir):
-    """On every machine, with every NumPy: runs of different people are then about the same test set."""
-    binary = binarize(load("strokes", str(data_dir)), "fixed")
-    digests = [hashlib.sha256(images).hexdigest()[:16] for images in (binary.train_images, binary.test_images)]
-    assert digests == ["569c0f77d765e271", "0fc39b632ab1f3df"]
 
 
 def test_one_hot_rows_pick_the_column_of_the_label():
