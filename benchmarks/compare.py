@@ -1,14 +1,22 @@
-"""Time a training step of npvae beside one of PyTorch: `python benchmarks/compare.py`.
+"""npvae beside PyTorch and JAX, in one run: `python benchmarks/compare.py --dataset mnist`.
+
+Four parts, all or those that are named: 'steps' times a training step in three set-ups, 'start' the way from the shell
+to the first finished epoch, with its memory, and the imports, 'evaluation' the importance-sampled log p(x), 'growth' a
+step of npvae over batch sizes and widths. Prints tables; writes results.json, steps.png and growth.png.
 
 Each contender has a process of its own and waits while another one runs; rounds alternate, so that a slow moment of the
-machine hits all alike. Before the clock starts, all take the same steps from the same parameters with the same batches
-and the same noise, and their losses are compared: they do the same work. PyTorch's model is the textbook one.
+machine hits all alike, and begin with steps that are not timed. Before the clock starts, all take the same steps from
+the same parameters with the same batches and the same noise, and their losses are compared: they do the same work.
 """
 
 import argparse
+import contextlib
+import importlib.metadata
+import importlib.util
 import json
-import resource
-import statistics
+import os
+import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,129 +24,327 @@ import time
 from pathlib import Path
 
 import numpy as np
+from contenders import CONTENDERS, LABELS, LATENT, Setup, data_parser, load_data
 
-from npvae import VAE, Adam
-from npvae.data.datasets import batch, load
+from npvae.commands import positive
 
-PIXELS, HIDDEN, LATENT, BATCH_SIZE = 784, 500, 20, 100
-CONTENDERS = ("npvae", "torch-fused", "torch")
+TRAIN = "python -m npvae.train"
+PARTS = ("steps", "start", "evaluation", "growth")
+SETUPS = (Setup(500, "tanh", 100), Setup(400, "relu", 128), Setup(200, "relu", 32))
 SAME_STEPS = 50
+SAMPLES, EVALUATED = 500, 200
+GROWTH = {
+    "batch size": [Setup(500, "tanh", size) for size in (16, 32, 64, 128, 256, 512, 1024)],
+    "hidden units": [Setup(width, "tanh", 100) for width in (100, 200, 500, 1000, 2000)],
+}
+PAUSE = 0.1  # seconds, in which the threads of the contender before stop to spin
 
 
-class NumpyStep:
-    def __init__(self, images):
-        self.images, self.rng = images, np.random.default_rng(1)
-        self.vae = VAE(PIXELS, (HIDDEN,), LATENT, rng=np.random.default_rng(0))
-        self.adam = Adam(self.vae.parameters)
+class Worker:
+    """A contender in a process of its own."""
 
-    def __call__(self, rows, eps=None):
-        x = batch(self.images, rows)
-        if eps is None:
-            eps = self.rng.standard_normal((1, len(x), LATENT), np.float32)
-        loss = self.vae.loss(x, eps)
-        self.vae.backward()
-        self.adam.step()
-        return loss
+    def __init__(self, name, setup, options):
+        self.name = name
+        command = [sys.executable, __file__, "--worker", name, json.dumps(vars(setup)), *data_options(options)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
+    def ask(self, request, count):
+        time.sleep(PAUSE)
+        try:
+            print(request, count, file=self.process.stdin, flush=True)
+            return json.loads(self.process.stdout.readline())
+        except (BrokenPipeError, json.JSONDecodeError):
+            raise SystemExit(f"{self.name} has ended; if its message above does not help, leave it out") from None
 
-class TorchStep:
-    def __init__(self, images, fused):
-        import torch
+    def __enter__(self):
+        return self
 
-        self.torch, self.images = torch, torch.from_numpy(images)
-        modules = [torch.nn.Linear(*sizes) for sizes in ((PIXELS, HIDDEN), (HIDDEN, 2 * LATENT))]
-        modules += [torch.nn.Linear(*sizes) for sizes in ((LATENT, HIDDEN), (HIDDEN, PIXELS))]
-        vae = VAE(PIXELS, (HIDDEN,), LATENT, rng=np.random.default_rng(0))
-        for module, name in zip(modules, ("encoder.0", "encoder.1", "decoder.0", "decoder.1"), strict=True):
-            module.weight.data = torch.from_numpy(vae.parameters[f"{name}.W"].T.copy())
-            module.bias.data = torch.from_numpy(vae.parameters[f"{name}.b"].copy())
-        self.encoder = torch.nn.Sequential(modules[0], torch.nn.Tanh(), modules[1])
-        self.decoder = torch.nn.Sequential(modules[2], torch.nn.Tanh(), modules[3])
-        parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
-        self.adam = torch.optim.Adam(parameters, lr=1e-3, fused=fused)
-
-    def __call__(self, rows, eps=None):
-        torch = self.torch
-        x = self.images[torch.from_numpy(rows)].float() / 255
-        eps = torch.randn(len(x), LATENT) if eps is None else torch.from_numpy(eps[0])
-        mu, logvar = self.encoder(x).chunk(2, dim=1)
-        z = mu + torch.exp(logvar / 2) * eps
-        logits = self.decoder(z)
-        reconstruction = torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-        kl = -0.5 * torch.sum(1 + logvar - mu**2 - logvar.exp())
-        loss = (reconstruction + kl) / len(x)
-        self.adam.zero_grad()
-        loss.backward()
-        self.adam.step()
-        return loss.item()
+    def __exit__(self, *exception):
+        self.process.communicate()
 
 
-def work(name, dataset, data_dir):
-    """Serve rounds: a number of steps on a line of standard input, seconds per step on a line of standard output."""
-    images = load(dataset, data_dir).train_images
-    step = NumpyStep(images) if name == "npvae" else TorchStep(images, fused=name == "torch-fused")
+def data_options(options):
+    return ["--dataset", options.dataset, "--data-dir", options.data_dir]
+
+
+def work(name, setup, images, test_images):
+    """Serve the requests of `Worker.ask`, one a line: 'same 50', 'time 100', 'epoch 1', 'evaluate 500'."""
+    contender = CONTENDERS[name](setup, images)
     rng = np.random.default_rng(2)
-    batches = rng.integers(0, len(images), (SAME_STEPS, BATCH_SIZE))
-    losses = [step(rows, rng.standard_normal((1, BATCH_SIZE, LATENT), np.float32)) for rows in batches]
-    print(json.dumps(losses), flush=True)
     for line in sys.stdin:
-        batches = rng.integers(0, len(images), (int(line), BATCH_SIZE))
-        began = time.perf_counter()
-        for rows in batches:
-            step(rows)
-        print((time.perf_counter() - began) / len(batches), flush=True)
+        request, count = line.split()
+        answer, count = "done", int(count)
+        rows = rng.integers(0, len(images), (count, setup.batch_size))
+        if request == "same":
+            eps = rng.standard_normal((count, setup.batch_size, LATENT), np.float32)
+            answer = contender.run(rows, eps)
+        elif request == "time":
+            contender.run(rows)  # not timed: threads wake, caches fill, functions are compiled
+            began = time.perf_counter()
+            contender.run(rows)
+            answer = (time.perf_counter() - began) / count
+        elif request == "epoch":
+            order = rng.permutation(len(images))
+            batches = len(images) // setup.batch_size
+            contender.run(order[: batches * setup.batch_size].reshape(batches, -1))
+        elif request == "evaluate":
+            contender.log_p(test_images[: EVALUATED // 10], count)
+            began = time.perf_counter()
+            value = contender.log_p(test_images[:EVALUATED], count)
+            answer = time.perf_counter() - began, value
+        print(json.dumps(answer), flush=True)
 
 
-def peak_memory(dataset, data_dir):
-    """Megabytes that one epoch of `python -m npvae.train` needs at most, its pictures included."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "npvae.train", "--dataset", dataset, "--epochs", "1", "--out", f"{folder}/run"]
-        subprocess.run(command + (["--data-dir", data_dir] if data_dir else []), check=True, stdout=subprocess.DEVNULL)
-    kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return kilobytes / (1024 if sys.platform != "darwin" else 1024**2)
+def alternate(workers, rounds, request, counts):
+    """Answers of each worker to the same request, `rounds` times in turn, forwards and backwards: name → list."""
+    answers = {name: [] for name in workers}
+    for i in range(rounds):
+        for name in list(workers)[:: -1 if i % 2 else 1]:
+            answers[name].append(workers[name].ask(request, counts[name]))
+    return answers
+
+
+def check_same_work(workers):
+    """Let all take the same steps; the losses must agree. Returns name → last loss and largest relative difference."""
+    reference, found = None, {}
+    for name, worker in workers.items():
+        losses = worker.ask("same", SAME_STEPS)
+        if losses:
+            reference = reference or losses
+            worst = max(abs(loss / expected - 1) for loss, expected in zip(losses, reference, strict=True))
+            assert worst < 1e-3, f"{name} does not do the same work as the others: {losses[-1]}, {reference[-1]}"
+            found[name] = {"loss": losses[-1], "difference": worst}
+    return found
+
+
+def spread(values):
+    q25, median, q75 = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    return {"median": median, "min": min(values), "q25": q25, "q75": q75}
+
+
+def steps(options):
+    """Milliseconds per step in each set-up, and npvae's time over each contender's, round by round."""
+    result = {}
+    for setup in SETUPS:
+        with contextlib.ExitStack() as stack:
+            workers = {name: stack.enter_context(Worker(name, setup, options)) for name in options.contenders}
+            losses = check_same_work(workers)
+            count = max(1, options.steps * SETUPS[0].operations // setup.operations)
+            times = alternate(workers, options.rounds, "time", dict.fromkeys(workers, count))
+        print(f"\n{setup}: milliseconds per step, {options.rounds} rounds of {count} steps")
+        print(f"{'':<32}{'median':>8}{'min':>8}{'quartiles':>16}   npvae / this, quartiles       loss")
+        rows = {}
+        for name, seconds in times.items():
+            ms = spread([1e3 * value for value in seconds])
+            ratio = spread([ours / theirs for ours, theirs in zip(times["npvae"], seconds, strict=True)])
+            rows[name] = {"ms": ms, "ratio": ratio, **losses.get(name, {})}
+            loss = f"{losses[name]['loss']:9.4f}" if name in losses else ""
+            print(
+                f"{LABELS[name]:<32}{ms['median']:8.2f}{ms['min']:8.2f}{ms['q25']:8.2f} –{ms['q75']:6.2f}"
+                f"{ratio['median']:15.2f}{ratio['q25']:8.2f} –{ratio['q75']:5.2f}{loss:>11}",
+                flush=True,
+            )
+        worst = max(value["difference"] for value in losses.values())
+        print(f"losses after {SAME_STEPS} same steps; they differ by {worst:.0e} at most in any of them", flush=True)
+        result[str(setup)] = {"steps": count, "contenders": rows}
+    return result
+
+
+def start(options):
+    """Seconds and memory from the shell to the first finished epoch; seconds of the imports."""
+    names = [name for name in options.contenders if name != "products"]
+    seconds, memory = {}, {}
+    for _ in range(options.starts):
+        for name in (TRAIN, *names):
+            time.sleep(PAUSE)
+            began = time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder:
+                if name == TRAIN:
+                    command = [sys.executable, "-m", "npvae.train", "--epochs", "1", "--out", f"{folder}/run"]
+                else:
+                    command = [sys.executable, __file__, "--worker", name, json.dumps(vars(SETUPS[0]))]
+                command += data_options(options)
+                environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": folder}  # compiled anew each time
+                process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+                )
+                if name in names:
+                    print("epoch 1", file=process.stdin, flush=True)
+                process.stdin.close()
+                for line in process.stdout:
+                    if line.startswith(("epoch 1/1", '"done"')):
+                        seconds.setdefault(name, []).append(time.perf_counter() - began)
+                process.stdout.close()
+                _, process.returncode, usage = os.wait4(process.pid, 0)
+                if process.returncode:
+                    raise SystemExit(f"{name} failed; if its message above does not help, leave it out")
+            megabyte = 1024 if sys.platform != "darwin" else 1024**2
+            memory.setdefault(name, []).append(usage.ru_maxrss / megabyte)
+    print(f"\nfrom the shell to the first finished epoch of {SETUPS[0]}; {options.starts} starts in turn")
+    print(f"{TRAIN} also evaluates the test set and saves; its memory includes the pictures that it draws then")
+    print(f"{'':<32}{'seconds':>9}{'peak MB':>9}   npvae's seconds / this")
+    result = {"epoch": {}, "import": {}}
+    reference = seconds[TRAIN]
+    for name in seconds:
+        ratio = float(np.median([ours / theirs for ours, theirs in zip(reference, seconds[name], strict=True)]))
+        row = {"seconds": float(np.median(seconds[name])), "MB": max(memory[name]), "ratio": ratio}
+        result["epoch"][name] = row
+        print(f"{LABELS.get(name, name):<32}{row['seconds']:9.2f}{row['MB']:9.0f}{ratio:12.2f}", flush=True)
+
+    modules = ["numpy", "npvae", *(["torch"] if any("torch" in name for name in names) else [])]
+    modules += ["jax"] if any("jax" in name for name in names) else []
+    code = "import time; began = time.perf_counter(); import {}; print(time.perf_counter() - began)"
+    times = {module: [] for module in modules}
+    for _ in range(options.rounds):
+        for module in modules:
+            command = [sys.executable, "-c", code.format(module)]
+            times[module].append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    print(f"\nimport, {options.rounds} times in turn{'seconds':>12}   this / numpy's")
+    for module in modules:
+        ratio = float(np.median([a / b for a, b in zip(times[module], times["numpy"], strict=True)]))
+        result["import"][module] = {"seconds": float(np.median(times[module])), "ratio": ratio}
+        print(f"{module:<24}{result['import'][module]['seconds']:15.3f}{ratio:12.2f}", flush=True)
+    return result
+
+
+def evaluation(options):
+    """Seconds of the importance-sampled log p(x)."""
+    names = [name for name in options.contenders if name in ("npvae", "torch")]
+    with contextlib.ExitStack() as stack:
+        workers = {name: stack.enter_context(Worker(name, SETUPS[0], options)) for name in names}
+        check_same_work(workers)
+        answers = alternate(workers, options.rounds, "evaluate", dict.fromkeys(workers, SAMPLES))
+    print(f"\nlog p(x) of {EVALUATED} images, {SAMPLES} samples each: {SETUPS[0]} after {SAME_STEPS} steps")
+    print(f"{'':<32}{'seconds':>9}   npvae / this      log p(x)")
+    result = {}
+    for name, pairs in answers.items():
+        ratio = float(np.median([a[0] / b[0] for a, b in zip(answers["npvae"], pairs, strict=True)]))
+        result[name] = {"seconds": float(np.median([a[0] for a in pairs])), "ratio": ratio, "log p(x)": pairs[0][1]}
+        print(f"{LABELS[name]:<32}{result[name]['seconds']:9.2f}{ratio:15.2f}{pairs[0][1]:14.2f}", flush=True)
+    values = [row["log p(x)"] for row in result.values()]
+    assert max(values) - min(values) < 1e-3 * abs(values[0]), "the contenders do not estimate the same"
+    return result
+
+
+def growth(options):
+    """Milliseconds of npvae's step over batch size and width, of its products, and of as many operations at peak."""
+    result = {}
+    for what, setups in GROWTH.items():
+        print(f"\n{what:>14}{'npvae ms':>12}{'products ms':>13}{'at peak ms':>12}{'µs per image':>14}{'of peak':>9}")
+        result[what] = []
+        for setup in setups:
+            with contextlib.ExitStack() as stack:
+                workers = {
+                    name: stack.enter_context(Worker(name, setup, options)) for name in ("npvae", "products", "peak")
+                }
+                count = max(3, options.steps * SETUPS[0].operations // setup.operations // 2)
+                counts = {"npvae": count, "products": count, "peak": 3}
+                seconds = alternate(workers, max(2, options.rounds // 3), "time", counts)
+            row = {name: 1e3 * float(np.median(values)) for name, values in seconds.items()}
+            row["peak"] *= setup.operations / CONTENDERS["peak"].operations
+            row[what] = setup.batch_size if what == "batch size" else setup.hidden
+            row["µs per image"] = 1e3 * row["npvae"] / setup.batch_size
+            result[what].append(row)
+            share = row["peak"] / row["npvae"]
+            print(
+                f"{row[what]:14}{row['npvae']:12.2f}{row['products']:13.2f}{row['peak']:12.2f}"
+                f"{row['µs per image']:14.1f}{share:9.0%}",
+                flush=True,
+            )
+    return result
+
+
+def draw(results, folder):
+    from matplotlib.figure import Figure
+
+    if "steps" in results:
+        figure = Figure(figsize=(10, 3.2), layout="constrained")
+        axes = figure.subplots(1, len(results["steps"]))
+        for axis, (title, part) in zip(axes, results["steps"].items(), strict=True):
+            names = list(part["contenders"])[::-1]
+            ms = [part["contenders"][name]["ms"] for name in names]
+            medians = [value["median"] for value in ms]
+            errors = [
+                [value["median"] - value["q25"] for value in ms],
+                [value["q75"] - value["median"] for value in ms],
+            ]
+            colors = [
+                "#c44e52" if name == "npvae" else "#c8c8c8" if name == "products" else "#4c72b0" for name in names
+            ]
+            axis.barh(range(len(names)), medians, xerr=errors, color=colors, ecolor="#404040", height=0.7)
+            axis.set_title(title, fontsize=10)
+            axis.set_xlabel("ms per step", fontsize=9)
+            axis.set_yticks(range(len(names)), [LABELS[name] for name in names] if axis is axes[0] else [], fontsize=9)
+            axis.tick_params(axis="x", labelsize=8)
+            axis.spines[["top", "right"]].set_visible(False)
+        figure.savefig(folder / "steps.png", dpi=150)
+    if "growth" in results:
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        for axis, (what, rows) in zip(figure.subplots(1, 2), results["growth"].items(), strict=True):
+            sizes = [row[what] for row in rows]
+            for name, label in (
+                ("npvae", "npvae"),
+                ("products", LABELS["products"]),
+                ("peak", "as many operations at the speed of\nlarge square products"),
+            ):
+                axis.loglog(sizes, [row[name] for row in rows], "o-", markersize=4, label=label)
+            axis.set_xticks(sizes, sizes)
+            axis.minorticks_off()
+            axis.set_xlabel(f"{what} (784-500-20)" if what == "batch size" else f"{what} (batch 100)")
+            axis.set_ylabel("ms per step")
+            axis.grid(alpha=0.3)
+            axis.legend(fontsize=8)
+        figure.savefig(folder / "growth.png", dpi=150)
+
+
+def versions(options):
+    wanted = ["numpy", *(name for name in ("torch", "jax") if any(name in each for each in options.contenders))]
+    return {name: importlib.metadata.version(name) for name in wanted}
+
+
+def installed(name):
+    package = name.split("-")[0]
+    if name == "torch-compile" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        return False  # it needs a compiler
+    return package in ("npvae", "products") or importlib.util.find_spec(package) is not None
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="auto", help="as in npvae.train (default: auto)")
-    parser.add_argument("--data-dir", default="", help="as in npvae.train")
-    parser.add_argument("--rounds", type=int, default=15, help="of each contender (default: 15)")
-    parser.add_argument("--steps", type=int, default=100, help="per round (default: 100)")
-    parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser = data_parser(__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="(default: all)")
+    parser.add_argument("--contenders", nargs="+", choices=list(LABELS), help="(default: all that are installed)")
+    parser.add_argument("--rounds", type=positive, default=21, help="of each contender (default: 21)")
+    parser.add_argument("--steps", type=positive, default=60, help="per round, of the largest set-up (default: 60)")
+    parser.add_argument("--starts", type=positive, default=3, help="from the shell, of each contender (default: 3)")
+    parser.add_argument("--cores", type=positive, help="that all contenders may use (default: all)")
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder (default: runs/compare)")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        return work(options.worker, options.dataset, options.data_dir)
+        name, setup = options.worker
+        data = load_data(options)
+        return work(name, Setup(**json.loads(setup)), data.train_images, data.test_images)
 
-    memory = peak_memory(options.dataset, options.data_dir)  # first: it asks for the largest child so far
-    command = [sys.executable, str(Path(__file__)), "--dataset", options.dataset, "--data-dir", options.data_dir]
-    workers, seconds, reference = {}, {}, None
-    for name in CONTENDERS:
-        workers[name] = subprocess.Popen(
-            [*command, "--worker", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        losses = json.loads(workers[name].stdout.readline())
-        reference = reference or losses  # npvae's, which comes first
-        worst = max(abs(loss / expected - 1) for loss, expected in zip(losses, reference, strict=True))
-        print(
-            f"{name}: loss {losses[-1]:.3f} after {SAME_STEPS} steps; at most {worst:.0e} from npvae's in any of them"
-        )
-        assert worst < 1e-3, "the contenders do not do the same work"
-        seconds[name] = []
-    for _ in range(options.rounds):
-        for name, worker in workers.items():
-            print(options.steps, file=worker.stdin, flush=True)
-            seconds[name].append(float(worker.stdout.readline()))
-    for worker in workers.values():
-        worker.communicate()
+    if options.cores:
+        if not hasattr(os, "sched_setaffinity"):
+            parser.error("--cores needs an operating system that can bind a process to cores")
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
+    options.contenders = options.contenders or [name for name in LABELS if installed(name)]
+    if "npvae" not in options.contenders:
+        options.contenders.insert(0, "npvae")
+    dataset = load_data(options)  # so that a missing one fails here, and is drawn only once
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    about = {"versions": versions(options), "python": platform.python_version(), "cores": cores, "data": dataset.name}
+    print(f"{dataset}; {cores} cores; {', '.join(f'{name} {v}' for name, v in about['versions'].items())}", flush=True)
 
-    print(f"\n{PIXELS}-{HIDDEN}-{LATENT}, batch {BATCH_SIZE}, {options.rounds} rounds of {options.steps} steps in turn")
-    print(f"{'':<12}{'median':>9}{'min':>7}{'max':>7}  ms per step   npvae's time over it, median of the rounds")
-    for name, times in seconds.items():
-        milliseconds = [1e3 * value for value in times]
-        ratio = statistics.median(ours / theirs for ours, theirs in zip(seconds["npvae"], times, strict=True))
-        row = f"{statistics.median(milliseconds):9.2f}{min(milliseconds):7.2f}{max(milliseconds):7.2f}"
-        print(f"{name:<12}{row}{ratio:26.2f}")
-    print(f"\npython -m npvae.train, one epoch of {options.dataset}: at most {memory:.0f} MB of memory")
+    results, measure = {"about": about}, {"steps": steps, "start": start, "evaluation": evaluation, "growth": growth}
+    for part in PARTS:
+        if part in options.parts:
+            results[part] = measure[part](options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    draw(results, options.out)
+    print(f"\nwritten to {options.out}")
     return 0
 
 

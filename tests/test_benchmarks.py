@@ -1,0 +1,68 @@
+"""The benchmarks run on npvae alone; that all contenders find the same losses, they check themselves."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(script, *arguments):
+    return subprocess.run(
+        [sys.executable, FOLDER / f"{script}.py", *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture
+def contenders(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module("contenders")
+
+
+def test_operations_of_a_step_are_those_of_its_products(contenders):
+    setup = contenders.Setup(hidden=30, activation="relu", batch_size=7)
+    products = list(contenders.Products(setup, None).products())
+    operations = sum(2 * a.shape[0] * a.shape[1] * b.shape[1] for a, b in (product.args for product in products))
+    assert setup.operations == operations
+
+
+def test_compare_writes_the_figures_that_it_prints(few_digits, tmp_path):
+    names = ["--contenders", "npvae", "products", "--rounds", 1, "--steps", 1, "--starts", 1]
+    parts = ["--parts", "steps", "start", "evaluation"]
+    process = run("compare", *parts, *names, "--dataset", few_digits, "--out", tmp_path)
+    assert process.returncode == 0, process.stderr
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert len(results["steps"]) == 3
+    for setup, part in results["steps"].items():
+        assert f"{setup}: milliseconds" in process.stdout
+        assert f"npvae{part['contenders']['npvae']['ms']['median']:35.2f}" in process.stdout
+    assert f"{results['start']['epoch']['python -m npvae.train']['MB']:.0f}" in process.stdout
+    assert f"{results['evaluation']['npvae']['log p(x)']:.2f}" in process.stdout
+    assert (tmp_path / "steps.png").stat().st_size > 10_000
+
+
+def test_alternatives_run(few_digits):
+    process = run("alternatives", "--turns", 1, "--dataset", few_digits)
+    assert process.returncode == 0, process.stderr
+    assert "Adam on two threads" in process.stdout
+
+
+def test_profile_sees_every_matrix_product_and_every_pass_of_adam(few_digits):
+    process = run("profile_step", "--rounds", 1, "--steps", 1, "--dataset", few_digits)
+    assert process.returncode == 0, process.stderr
+    rows = [line.split() for line in process.stdout.splitlines()]
+    assert [row[-1] for row in rows if row[:2] == ["matrix", "products"]] == ["11"] * 3  # 4 forward, 4 d_W, 3 d_x
+    assert [row[-1] for row in rows if row[:1] == ["Adam"]] == ["10"] * 3
+
+
+@pytest.mark.parametrize("script", ["compare", "profile_step", "alternatives"])
+def test_mistake_is_told_in_one_line(script, tmp_path):
+    process = run(script, "--dataset", tmp_path / "nowhere")
+    assert process.returncode == 2
+    assert process.stderr.count("\n") == 1
+    assert "no data set" in process.stderr
+    assert process.stdout == ""
