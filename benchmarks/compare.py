@@ -122,6 +122,15 @@ def spread(values):
     return {"median": median, "min": min(values), "q25": q25, "q75": q75}
 
 
+def ratios(ours, theirs):
+    """Of the two times of each round."""
+    return [a / b for a, b in zip(ours, theirs, strict=True)]
+
+
+def median_ratio(ours, theirs):
+    return float(np.median(ratios(ours, theirs)))
+
+
 def steps(options):
     """Milliseconds per step in each set-up, and npvae's time over each contender's, round by round."""
     result = {}
@@ -136,7 +145,7 @@ def steps(options):
         rows = {}
         for name, seconds in times.items():
             ms = spread([1e3 * value for value in seconds])
-            ratio = spread([ours / theirs for ours, theirs in zip(times["npvae"], seconds, strict=True)])
+            ratio = spread(ratios(times["npvae"], seconds))
             rows[name] = {"ms": ms, "ratio": ratio, **losses.get(name, {})}
             loss = f"{losses[name]['loss']:9.4f}" if name in losses else ""
             print(
@@ -152,47 +161,56 @@ def steps(options):
 
 def start(options):
     """Seconds and memory from the shell to the first finished epoch; seconds of the imports."""
-    names = [name for name in options.contenders if name != "products"]
-    seconds, memory = {}, {}
+    return {"epoch": first_epochs(options), "import": imports(options)}
+
+
+def first_epochs(options):
+    names = [TRAIN, *(name for name in options.contenders if name != "products")]
+    seconds, memory = {name: [] for name in names}, {name: [] for name in names}
     for _ in range(options.starts):
-        for name in (TRAIN, *names):
+        for name in names:
             time.sleep(PAUSE)
-            began = time.perf_counter()
-            with tempfile.TemporaryDirectory() as folder:
-                if name == TRAIN:
-                    command = [sys.executable, "-m", "npvae.train", "--epochs", "1", "--out", f"{folder}/run"]
-                else:
-                    command = [sys.executable, __file__, "--worker", name, json.dumps(vars(SETUPS[0]))]
-                command += data_options(options)
-                environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": folder}  # compiled anew each time
-                process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-                )
-                if name in names:
-                    print("epoch 1", file=process.stdin, flush=True)
-                process.stdin.close()
-                for line in process.stdout:
-                    if line.startswith(("epoch 1/1", '"done"')):
-                        seconds.setdefault(name, []).append(time.perf_counter() - began)
-                process.stdout.close()
-                _, process.returncode, usage = os.wait4(process.pid, 0)
-                if process.returncode:
-                    raise SystemExit(f"{name} failed; if its message above does not help, leave it out")
-            megabyte = 1024 if sys.platform != "darwin" else 1024**2
-            memory.setdefault(name, []).append(usage.ru_maxrss / megabyte)
+            taken, megabytes = first_epoch(name, options)
+            seconds[name].append(taken)
+            memory[name].append(megabytes)
     print(f"\nfrom the shell to the first finished epoch of {SETUPS[0]}; {options.starts} starts in turn")
     print(f"{TRAIN} also evaluates the test set and saves; its memory includes the pictures that it draws then")
     print(f"{'':<32}{'seconds':>9}{'peak MB':>9}   npvae's seconds / this")
-    result = {"epoch": {}, "import": {}}
-    reference = seconds[TRAIN]
-    for name in seconds:
-        ratio = float(np.median([ours / theirs for ours, theirs in zip(reference, seconds[name], strict=True)]))
+    result = {}
+    for name in names:
+        ratio = median_ratio(seconds[TRAIN], seconds[name])
         row = {"seconds": float(np.median(seconds[name])), "MB": max(memory[name]), "ratio": ratio}
-        result["epoch"][name] = row
+        result[name] = row
         print(f"{LABELS.get(name, name):<32}{row['seconds']:9.2f}{row['MB']:9.0f}{ratio:12.2f}", flush=True)
+    return result
 
-    modules = ["numpy", "npvae", *(["torch"] if any("torch" in name for name in names) else [])]
-    modules += ["jax"] if any("jax" in name for name in names) else []
+
+def first_epoch(name, options):
+    """Seconds until a new process has finished an epoch, and megabytes that it needed at most until its end."""
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        if name == TRAIN:
+            command = [sys.executable, "-m", "npvae.train", "--epochs", "1", "--out", f"{folder}/run"]
+        else:
+            command = [sys.executable, __file__, "--worker", name, json.dumps(vars(SETUPS[0]))]
+        command += data_options(options)
+        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": folder}  # compiled anew each time
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        if name != TRAIN:
+            print("epoch 1", file=process.stdin, flush=True)
+        process.stdin.close()
+        for line in process.stdout:
+            if line.startswith(("epoch 1/1", '"done"')):
+                seconds = time.perf_counter() - began
+        process.stdout.close()
+        _, process.returncode, usage = os.wait4(process.pid, 0)
+    if process.returncode:
+        raise SystemExit(f"{name} failed; if its message above does not help, leave it out")
+    return seconds, usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+
+
+def imports(options):
+    modules = ["numpy", "npvae", *(name for name in versions(options) if name != "numpy")]
     code = "import time; began = time.perf_counter(); import {}; print(time.perf_counter() - began)"
     times = {module: [] for module in modules}
     for _ in range(options.rounds):
@@ -200,10 +218,14 @@ def start(options):
             command = [sys.executable, "-c", code.format(module)]
             times[module].append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     print(f"\nimport, {options.rounds} times in turn{'seconds':>12}   this / numpy's")
+    result = {}
     for module in modules:
-        ratio = float(np.median([a / b for a, b in zip(times[module], times["numpy"], strict=True)]))
-        result["import"][module] = {"seconds": float(np.median(times[module])), "ratio": ratio}
-        print(f"{module:<24}{result['import'][module]['seconds']:15.3f}{ratio:12.2f}", flush=True)
+        row = {
+            "seconds": float(np.median(times[module])),
+            "ratio": median_ratio(times[module], times["numpy"]),
+        }
+        result[module] = row
+        print(f"{module:<24}{row['seconds']:15.3f}{row['ratio']:12.2f}", flush=True)
     return result
 
 
@@ -218,8 +240,9 @@ def evaluation(options):
     print(f"{'':<32}{'seconds':>9}   npvae / this      log p(x)")
     result = {}
     for name, pairs in answers.items():
-        ratio = float(np.median([a[0] / b[0] for a, b in zip(answers["npvae"], pairs, strict=True)]))
-        result[name] = {"seconds": float(np.median([a[0] for a in pairs])), "ratio": ratio, "log p(x)": pairs[0][1]}
+        seconds = [answer[0] for answer in pairs]
+        ratio = median_ratio([answer[0] for answer in answers["npvae"]], seconds)
+        result[name] = {"seconds": float(np.median(seconds)), "ratio": ratio, "log p(x)": pairs[0][1]}
         print(f"{LABELS[name]:<32}{result[name]['seconds']:9.2f}{ratio:15.2f}{pairs[0][1]:14.2f}", flush=True)
     values = [row["log p(x)"] for row in result.values()]
     assert max(values) - min(values) < 1e-3 * abs(values[0]), "the contenders do not estimate the same"
