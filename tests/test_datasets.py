@@ -333,6 +333,8 @@ def test_the_real_mnist_is_loaded():
     dataset = load("mnist", REAL_DATA)
     assert (dataset.train_images.shape, dataset.test_images.shape) == ((60_000, 784), (10_000, 784))
     assert dataset.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    seen = {image.tobytes() for image in dataset.train_images}
+    assert not any(image.tobytes() in seen for image in dataset.test_images), "a test digit in the training set"
 
 
 def test_one_hot_rows_pick_the_column_of_the_label():

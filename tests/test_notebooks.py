@@ -1,5 +1,6 @@
 """The notebooks run, and what is committed of them is what a run leaves behind."""
 
+import ast
 import re
 import runpy
 from pathlib import Path
@@ -15,8 +16,8 @@ STRICT = """\
 import warnings
 warnings.simplefilter("error")
 warnings.filterwarnings("default", module="(ipykernel|IPython|traitlets|zmq|tornado|jupyter)")"""
-ABSOLUTE_PATH = re.compile(r"""(?:^|[\s"'(=:])(?:/(?:[\w.-]+/)+[\w.-]+|[A-Z]:\\)""", re.MULTILINE)
-LEFTOVER = re.compile(r"In \[[\d ]*\]|^>>> |TODO|FIXME", re.MULTILINE)
+ABSOLUTE_PATH = re.compile(r"""(?:^|[\s"'`(\[=:])(?:/(?:[\w.-]+/)+[\w.-]+|/tmp|/home|[A-Z]:\\)""", re.MULTILINE)
+LEFTOVER = re.compile(r"In \[[\d ]*\]|^>>> |TODO|FIXME|> at 0x| at 0x[0-9a-f]+>|^\[Text\(|^\[<", re.MULTILINE)
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -38,6 +39,12 @@ def solutions(notebook):
     return ["\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)) for text in folded]
 
 
+def checks(source):
+    """The number of assert statements."""
+    source = re.sub(r"^%.*$", "", source, flags=re.MULTILINE)  # IPython's own commands are not Python
+    return sum(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(source)))
+
+
 def printed(notebook):
     outputs = [output for cell in code(notebook) for output in cell.outputs]
     return "\n".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs)
@@ -48,6 +55,7 @@ def test_notebooks_are_numbered():
     assert len(NOTEBOOKS) == 10
 
 
+@pytest.mark.filterwarnings("default")  # Jupyter's own; the notebook's are errors in the kernel
 def test_notebook_and_its_solutions_run_without_a_warning(notebook, data_dir, monkeypatch):
     monkeypatch.setenv("NPVAE_QUICK", "1")
     monkeypatch.setenv("NPVAE_DATA", str(data_dir))
@@ -93,10 +101,11 @@ def test_notebook_is_small_enough_to_be_shown(path):
 def test_notebook_says_what_it_needs_and_ends_with_exercises(notebook):
     first, *_, last = notebook.cells
     assert all(f"**{what}**" in first.source for what in ("What you will do.", "What you need.", "How long."))
+    assert "**Question" in prose(notebook)
     assert "## Exercises" in last.source
     assert "## Further reading" in last.source
     assert last.source.count("<details>") == len(solutions(notebook)) in (2, 3)
-    assert all("assert" in solution for solution in solutions(notebook))
+    assert all(checks(solution) for solution in solutions(notebook))
 
 
 def test_every_section_ends_in_a_check(notebook):
@@ -108,11 +117,11 @@ def test_every_section_ends_in_a_check(notebook):
             sections[-1][1].append(cell.source)
     assert len(sections) >= 5
     for title, cells in sections:
-        assert not cells or "assert" in cells[-1], title
+        assert not cells or checks(cells[-1]), title
 
 
 def test_code_cells_fit_on_a_screen(notebook):
-    assert max(len(cell.source.splitlines()) for cell in code(notebook)) <= 20
+    assert max(len(list(filter(str.strip, cell.source.splitlines()))) for cell in code(notebook)) <= 16
 
 
 def test_links_in_the_notebooks_lead_somewhere(notebook):
