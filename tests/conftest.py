@@ -1,5 +1,6 @@
 import gzip
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -77,6 +78,13 @@ def nearest_neighbour(train, train_labels, test):
     train, test = train.astype(np.float32) / 255, test.astype(np.float32) / 255
     distance = (train**2).sum(axis=1) - 2 * test @ train.T
     return train_labels[distance.argmin(axis=1)]
+
+
+def missing_links(text, folder):
+    """The files that a Markdown text links to or shows, relative to its folder, and that are not there."""
+    links = re.findall(r"""(?:\]\(|<img src=")([^)"#\s]+)""", text)
+    assert links
+    return [link for link in links if "://" not in link and not (folder / link).exists()]
 
 
 def command(*arguments):

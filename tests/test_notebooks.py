@@ -11,6 +11,8 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
+from tests.conftest import missing_links
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STRICT = """\
@@ -127,10 +129,7 @@ def test_code_cells_fit_on_a_screen(notebook):
 
 
 def test_links_in_the_notebooks_lead_somewhere(notebook):
-    links = re.findall(r"\]\(([^)#\s]+)\)", prose(notebook))
-    assert links
-    missing = [link for link in links if "://" not in link and not (ROOT / "notebooks" / link).exists()]
-    assert not missing
+    assert not missing_links(prose(notebook), ROOT / "notebooks")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

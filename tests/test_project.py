@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import missing_links
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -43,7 +45,7 @@ def test_python_in_the_readme_runs(data_dir, monkeypatch):
         exec(block, {})
 
 
-def test_paths_in_the_readme_exist():
-    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
-    assert not missing
+@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md"])
+def test_links_lead_somewhere(name):
+    path = ROOT / name
+    assert not missing_links(path.read_text(encoding="utf-8"), path.parent)
