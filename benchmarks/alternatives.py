@@ -14,10 +14,10 @@ from types import SimpleNamespace
 
 import numpy as np
 from compare import SETUPS
-from contenders import LATENT, Npvae, data_parser, load_data
+from contenders import LATENT, PIXELS, Npvae, data_parser, load_data
 
 from npvae import Adam
-from npvae.commands import positive
+from npvae.commands import command, positive
 from npvae.data.datasets import batch
 from npvae.distributions import gaussian_kl
 from npvae.layers import ReLU, Tanh, softplus
@@ -175,10 +175,10 @@ def pieces(images, turns):
     def array(*shape):
         return rng.standard_normal(shape).astype(np.float32)
 
-    size, hidden, pixels = setup.batch_size, setup.hidden, 784
-    x, W, d_y, out = array(size, pixels), array(pixels, hidden), array(size, hidden), array(pixels, hidden)
-    out_T, ones = array(hidden, pixels), np.ones(size, np.float32)
-    logits, heads, vector = array(size, pixels), array(size, 2 * LATENT), array(10**6)
+    size, hidden = setup.batch_size, setup.hidden
+    x, W, d_y, out = array(size, PIXELS), array(PIXELS, hidden), array(size, hidden), array(PIXELS, hidden)
+    out_T, ones = array(hidden, PIXELS), np.ones(size, np.float32)
+    logits, heads, vector = array(size, PIXELS), array(size, 2 * LATENT), array(10**6)
     mu, logvar = heads[:, :LATENT], heads[:, LATENT:]
     floats = batch(images[:20_000])
     rows = rng.integers(0, len(floats), size)
@@ -214,10 +214,11 @@ def pieces(images, turns):
     compare("gather from float32 images, not from bytes", lambda: batch(images, rows), lambda: floats[rows], turns)
 
 
-def main():
-    parser = data_parser(__doc__)
+@command("python benchmarks/alternatives.py")
+def main(arguments=None):
+    parser = data_parser("python benchmarks/alternatives.py", __doc__)
     parser.add_argument("--turns", type=positive, default=60, help="of each pair (default: 60)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     images = load_data(options).train_images
     timeout = os.environ.get("OPENBLAS_THREAD_TIMEOUT", "not set")
     print(f"OPENBLAS_THREAD_TIMEOUT {timeout}\n{'':<66}{'npvae ms':>9}{'other ms':>9}{'other / npvae':>16}")

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from contenders import CONTENDERS, LABELS, LATENT, Setup, data_parser, load_data
 
-from npvae.commands import positive
+from npvae.commands import command, positive
 
 TRAIN = "python -m npvae.train"
 PARTS = ("steps", "start", "evaluation", "growth")
@@ -332,8 +332,9 @@ def installed(name):
     return package in ("npvae", "products") or importlib.util.find_spec(package) is not None
 
 
-def main():
-    parser = data_parser(__doc__)
+@command("python benchmarks/compare.py")
+def main(arguments=None):
+    parser = data_parser("python benchmarks/compare.py", __doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="(default: all)")
     parser.add_argument("--contenders", nargs="+", choices=list(LABELS), help="(default: all that are installed)")
     parser.add_argument("--rounds", type=positive, default=21, help="of each contender (default: 21)")
@@ -342,7 +343,7 @@ def main():
     parser.add_argument("--cores", type=positive, help="that all contenders may use (default: all)")
     parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder (default: runs/compare)")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.worker:
         name, setup = options.worker
         data = load_data(options)
@@ -356,6 +357,7 @@ def main():
     if "npvae" not in options.contenders:
         options.contenders.insert(0, "npvae")
     dataset = load_data(options)  # so that a missing one fails here, and is drawn only once
+    options.out.mkdir(parents=True, exist_ok=True)  # as does a folder that cannot be
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     about = {"versions": versions(options), "python": platform.python_version(), "cores": cores, "data": dataset.name}
     print(f"{dataset}; {cores} cores; {', '.join(f'{name} {v}' for name, v in about['versions'].items())}", flush=True)
@@ -364,7 +366,6 @@ def main():
     for part in PARTS:
         if part in options.parts:
             results[part] = measure[part](options)
-    options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     draw(results, options.out)
     print(f"\nwritten to {options.out}")

@@ -11,14 +11,13 @@ a plain loop, JAX one `jit` per step or one `lax.scan` over all steps, with dona
 
 import argparse
 import os
-import sys
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from npvae import VAE, Adam
-from npvae.commands import UserError
+from npvae.commands import OneLineParser, UserError
 from npvae.data.datasets import batch, load
 from npvae.evaluate import IMAGES, ROWS, estimates
 
@@ -54,9 +53,15 @@ class Npvae:
         return [self.step(rows[i], None if eps is None else eps[None, i]) for i in range(len(rows))]
 
     def step(self, rows, eps):
+        return self.descend(*self.inputs(rows, eps))
+
+    def inputs(self, rows, eps=None):
         x = self.batch(self.images, rows)
         if eps is None:
             eps = self.rng.standard_normal((1, len(x), LATENT), np.float32)
+        return x, eps
+
+    def descend(self, x, eps):
         loss = self.vae.loss(x, eps)
         self.vae.backward()
         self.adam.step()
@@ -239,21 +244,17 @@ LABELS = {
 }
 
 
-def data_parser(description):
+def data_parser(program, description):
     """A parser that knows the options of the data."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(program, description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="auto", help="as in npvae.train (default: auto)")
     parser.add_argument("--data-dir", default="", help="as in npvae.train")
     return parser
 
 
 def load_data(options):
-    """The data set that the options name; where it is missing or has other images, say so in a line and exit with 2."""
-    try:
-        data = load(options.dataset, options.data_dir)
-        if data.train_images.shape[1] != PIXELS:
-            raise UserError(f"{data.name} has {data.train_images.shape[1]} pixels, expected {PIXELS}")
-    except UserError as error:
-        print(f"{sys.argv[0]}: {error}", file=sys.stderr)
-        sys.exit(2)
+    """The data set that the options name; a UserError where it is missing or has other images."""
+    data = load(options.dataset, options.data_dir)
+    if data.train_images.shape[1] != PIXELS:
+        raise UserError(f"{data.name} has {data.train_images.shape[1]} pixels, expected {PIXELS}")
     return data

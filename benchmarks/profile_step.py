@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from compare import SETUPS
-from contenders import LATENT, Npvae, Products, data_parser, load_data
+from contenders import Npvae, Products, data_parser, load_data
 
 import npvae
-from npvae.commands import positive
-from npvae.data.datasets import batch
+from npvae.commands import command, positive
 from npvae.layers import Dense
 
 PACKAGE = str(Path(npvae.__file__).parent)
@@ -91,12 +90,9 @@ def trace(contender):
 def step(contender, rows, as_input):
     """One step; returns its seconds, and those of them that batch and noise took."""
     began = time.perf_counter()
-    x = as_input(batch(contender.images, rows))
-    eps = as_input(contender.rng.standard_normal((1, len(x), LATENT), np.float32))
+    x, eps = map(as_input, contender.inputs(rows))
     data = time.perf_counter() - began
-    contender.vae.loss(x, eps)
-    contender.vae.backward()
-    contender.adam.step()
+    contender.descend(x, eps)
     return time.perf_counter() - began, data
 
 
@@ -158,11 +154,12 @@ def profile(setup, images, rounds, steps):
     print(f"while they were timed one by one, steps took {np.median(watched_totals):.2f} ms", flush=True)
 
 
-def main():
-    parser = data_parser(__doc__)
+@command("python benchmarks/profile_step.py")
+def main(arguments=None):
+    parser = data_parser("python benchmarks/profile_step.py", __doc__)
     parser.add_argument("--rounds", type=positive, default=20, help="(default: 20)")
     parser.add_argument("--steps", type=positive, default=50, help="per round (default: 50)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     images = load_data(options).train_images
     for setup in SETUPS:
         profile(setup, images, options.rounds, options.steps)

@@ -14,8 +14,8 @@ class UserError(Exception):
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser that tells a mistake in one line, without the usage, and exits with 2."""
 
-    def __init__(self, module, description):
-        super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
+    def __init__(self, program, description, **options):
+        super().__init__(prog=program, description=description, allow_abbrev=False, **options)
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}\n")
@@ -28,8 +28,8 @@ def positive(text, low=1):
     return int(text)
 
 
-def command(module):
-    """Decorate `main(arguments)` of a module so that what goes wrong is told in one line, without a traceback.
+def command(program):
+    """Decorate `main(arguments)` of a program so that what goes wrong is told in one line, without a traceback.
 
     Mistakes of the user's, and files, disks or memory that do not play along, exit with 2, Ctrl-C with 130 and SIGTERM
     with 143.
@@ -47,10 +47,10 @@ def command(module):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 128 + signal.SIGPIPE
             except (UserError, OSError, MemoryError) as error:
-                print(f"python -m {module}: {error}", file=sys.stderr)
+                print(f"{program}: {error}", file=sys.stderr)
                 return 2
             except KeyboardInterrupt:
-                print(f"python -m {module}: interrupted", file=sys.stderr)
+                print(f"{program}: interrupted", file=sys.stderr)
                 return 128 + signal.SIGINT
             finally:
                 signal.signal(signal.SIGTERM, handler)

@@ -157,10 +157,10 @@ def describe(result, config):
     yield f"  KL of each latent: {kls}"
 
 
-@command("npvae.evaluate")
+@command("python -m npvae.evaluate")
 def main(arguments=None):
     """Print the bounds of a run on its test set; if importance samples are asked for, keep them in its folder."""
-    parser = run_parser("npvae.evaluate", "Evaluate a run on its test set.")
+    parser = run_parser("python -m npvae.evaluate", "Evaluate a run on its test set.")
     parser.add_argument(
         "--importance-samples",
         type=positive,

@@ -269,11 +269,11 @@ def summary(checks):
     )
 
 
-@command("npvae.gradcheck")
+@command("python -m npvae.gradcheck")
 def main(arguments=None):
     """Print the table; return 0 if every array passes, else 1."""
     parser = OneLineParser(
-        "npvae.gradcheck", "Check every element of the gradient of a small VAE, 12 pixels, 3 latents."
+        "python -m npvae.gradcheck", "Check every element of the gradient of a small VAE, 12 pixels, 3 latents."
     )
     add = parser.add_argument
     add("--activation", choices=ACTIVATIONS, default="tanh", help="of the hidden layers (default: tanh)")

@@ -260,10 +260,10 @@ def draw(run, vae, dataset, names=PICTURES):
     return outcome
 
 
-@command("npvae.plot")
+@command("python -m npvae.plot")
 def main(arguments=None):
     """Draw every picture that the run allows; print where each lies."""
-    parser = run_parser("npvae.plot", "Draw the pictures of a run into its folder images/.")
+    parser = run_parser("python -m npvae.plot", "Draw the pictures of a run into its folder images/.")
     options = parser.parse_args(arguments)
 
     run = Run.open(options.run)

@@ -163,9 +163,9 @@ def taken(folder):
     return f"{folder} is there already: choose another --out, or go on with --resume {folder}"
 
 
-def run_parser(module, description):
+def run_parser(program, description):
     """The command line of a command about a run."""
-    parser = OneLineParser(module, description)
+    parser = OneLineParser(program, description)
     parser.add_argument("run", metavar="RUN", help="the run's folder")
     parser.add_argument("--data-dir", help="as in training; by default the one that the run was trained with")
     return parser

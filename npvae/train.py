@@ -268,11 +268,11 @@ def resume(options):
     return run, dataset, training
 
 
-@command("npvae.train")
+@command("python -m npvae.train")
 def main(arguments=None):
     """Train, evaluate after every epoch, leave a run folder; returns the exit code."""
     parser = OneLineParser(
-        "npvae.train",
+        "python -m npvae.train",
         "Train a variational autoencoder. Losses are nats per example: −ELBO, or the objective that is named.",
     )
     add_settings(parser)

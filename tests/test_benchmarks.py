@@ -66,3 +66,18 @@ def test_mistake_is_told_in_one_line(script, tmp_path):
     assert process.stderr.count("\n") == 1
     assert "no data set" in process.stderr
     assert process.stdout == ""
+
+
+@pytest.mark.parametrize("script", ["compare", "profile_step", "alternatives"])
+def test_unknown_option_is_told_in_one_line(script):
+    process = run(script, "--rouns", 3)
+    assert process.returncode == 2
+    assert process.stderr == f"python benchmarks/{script}.py: unrecognized arguments: --rouns 3\n"
+
+
+def test_folder_that_cannot_be_written_is_told_before_anything_is_measured(few_digits, tmp_path):
+    (tmp_path / "file").touch()
+    process = run("compare", "--dataset", few_digits, "--out", tmp_path / "file" / "folder")
+    assert process.returncode == 2
+    assert process.stderr.count("\n") == 1
+    assert "milliseconds" not in process.stdout
