@@ -45,8 +45,8 @@ class Worker:
 
     def __init__(self, name, setup, options):
         self.name = name
-        command = [sys.executable, __file__, "--worker", name, json.dumps(vars(setup)), *data_options(options)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        words = worker_command(name, setup, options)
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, request, count):
         time.sleep(PAUSE)
@@ -61,6 +61,10 @@ class Worker:
 
     def __exit__(self, *exception):
         self.process.communicate()
+
+
+def worker_command(name, setup, options):
+    return [sys.executable, __file__, "--worker", name, json.dumps(vars(setup)), *data_options(options)]
 
 
 def data_options(options):
@@ -179,8 +183,7 @@ def first_epochs(options):
     result = {}
     for name in names:
         ratio = median_ratio(seconds[TRAIN], seconds[name])
-        row = {"seconds": float(np.median(seconds[name])), "MB": max(memory[name]), "ratio": ratio}
-        result[name] = row
+        row = result[name] = {"seconds": float(np.median(seconds[name])), "MB": max(memory[name]), "ratio": ratio}
         print(f"{LABELS.get(name, name):<32}{row['seconds']:9.2f}{row['MB']:9.0f}{ratio:12.2f}", flush=True)
     return result
 
@@ -190,12 +193,12 @@ def first_epoch(name, options):
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         if name == TRAIN:
-            command = [sys.executable, "-m", "npvae.train", "--epochs", "1", "--out", f"{folder}/run"]
+            words = [sys.executable, "-m", "npvae.train", "--epochs", "1", "--out", f"{folder}/run"]
+            words += data_options(options)
         else:
-            command = [sys.executable, __file__, "--worker", name, json.dumps(vars(SETUPS[0]))]
-        command += data_options(options)
+            words = worker_command(name, SETUPS[0], options)
         environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": folder}  # compiled anew each time
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         if name != TRAIN:
             print("epoch 1", file=process.stdin, flush=True)
         process.stdin.close()
@@ -215,16 +218,13 @@ def imports(options):
     times = {module: [] for module in modules}
     for _ in range(options.rounds):
         for module in modules:
-            command = [sys.executable, "-c", code.format(module)]
-            times[module].append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+            words = [sys.executable, "-c", code.format(module)]
+            times[module].append(float(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
     print(f"\nimport, {options.rounds} times in turn{'seconds':>12}   this / numpy's")
     result = {}
     for module in modules:
-        row = {
-            "seconds": float(np.median(times[module])),
-            "ratio": median_ratio(times[module], times["numpy"]),
-        }
-        result[module] = row
+        ratio = median_ratio(times[module], times["numpy"])
+        row = result[module] = {"seconds": float(np.median(times[module])), "ratio": ratio}
         print(f"{module:<24}{row['seconds']:15.3f}{row['ratio']:12.2f}", flush=True)
     return result
 
@@ -277,49 +277,6 @@ def growth(options):
     return result
 
 
-def draw(results, folder):
-    from matplotlib.figure import Figure
-
-    if "steps" in results:
-        figure = Figure(figsize=(10, 3.2), layout="constrained")
-        axes = figure.subplots(1, len(results["steps"]))
-        for axis, (title, part) in zip(axes, results["steps"].items(), strict=True):
-            names = list(part["contenders"])[::-1]
-            ms = [part["contenders"][name]["ms"] for name in names]
-            medians = [value["median"] for value in ms]
-            errors = [
-                [value["median"] - value["q25"] for value in ms],
-                [value["q75"] - value["median"] for value in ms],
-            ]
-            colors = [
-                "#c44e52" if name == "npvae" else "#c8c8c8" if name == "products" else "#4c72b0" for name in names
-            ]
-            axis.barh(range(len(names)), medians, xerr=errors, color=colors, ecolor="#404040", height=0.7)
-            axis.set_title(title, fontsize=10)
-            axis.set_xlabel("ms per step", fontsize=9)
-            axis.set_yticks(range(len(names)), [LABELS[name] for name in names] if axis is axes[0] else [], fontsize=9)
-            axis.tick_params(axis="x", labelsize=8)
-            axis.spines[["top", "right"]].set_visible(False)
-        figure.savefig(folder / "steps.png", dpi=150)
-    if "growth" in results:
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
-        for axis, (what, rows) in zip(figure.subplots(1, 2), results["growth"].items(), strict=True):
-            sizes = [row[what] for row in rows]
-            for name, label in (
-                ("npvae", "npvae"),
-                ("products", LABELS["products"]),
-                ("peak", "as many operations at the speed of\nlarge square products"),
-            ):
-                axis.loglog(sizes, [row[name] for row in rows], "o-", markersize=4, label=label)
-            axis.set_xticks(sizes, sizes)
-            axis.minorticks_off()
-            axis.set_xlabel(f"{what} (784-500-20)" if what == "batch size" else f"{what} (batch 100)")
-            axis.set_ylabel("ms per step")
-            axis.grid(alpha=0.3)
-            axis.legend(fontsize=8)
-        figure.savefig(folder / "growth.png", dpi=150)
-
-
 def versions(options):
     wanted = ["numpy", *(name for name in ("torch", "jax") if any(name in each for each in options.contenders))]
     return {name: importlib.metadata.version(name) for name in wanted}
@@ -367,6 +324,8 @@ def main(arguments=None):
         if part in options.parts:
             results[part] = measure[part](options)
     (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    from charts import draw  # not at the top: the workers, whose memory is measured, would load Matplotlib
+
     draw(results, options.out)
     print(f"\nwritten to {options.out}")
     return 0

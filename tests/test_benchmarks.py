@@ -45,6 +45,13 @@ def test_compare_writes_the_figures_that_it_prints(few_digits, tmp_path):
     assert (tmp_path / "steps.png").stat().st_size > 10_000
 
 
+def test_published_charts_are_drawn_from_the_results(contenders, tmp_path):
+    charts = importlib.import_module("charts")
+    charts.draw(json.loads((FOLDER / "results.json").read_text(encoding="utf-8")), tmp_path)
+    for name in ("steps.png", "growth.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
+
+
 def test_alternatives_run(few_digits):
     process = run("alternatives", "--turns", 1, "--dataset", few_digits)
     assert process.returncode == 0, process.stderr
