@@ -12,23 +12,32 @@ import numpy as np
 
 
 def softplus(a):
-    """log(1 + eᵃ) = max(a, 0) + log(1 + e^−|a|), which neither overflows nor loses the tail."""
-    y = np.minimum(a, -a)  # −|a|; complex numbers are ordered by their real parts, as a complex step needs it
+    """log(1 + eᵃ) = max(a, 0) + log(1 + e^−|a|), which neither overflows nor loses the tail; of arrays or numbers."""
+    a = as_floats(a)
+    y = np.negative(a, out=np.empty_like(a))
+    np.minimum(a, y, out=y)  # −|a|; complex numbers are ordered by their real parts, as a complex step needs it
     above = a - y
     above *= 0.5  # max(a, 0) = (a + |a|) / 2, exact, and quicker than np.maximum with a scalar
     np.exp(y, out=y)
     np.log1p(y, out=y)
     y += above
-    return y
+    return y[()]
 
 
 def sigmoid(a):
     """1 / (1 + e⁻ᵃ) = (1 + tanh(a/2)) / 2: the derivative of softplus; saturates without overflow."""
-    y = a * 0.5
+    a = as_floats(a)
+    y = np.multiply(a, 0.5, out=np.empty_like(a))
     np.tanh(y, out=y)
     y += 1
     y *= 0.5
-    return y
+    return y[()]
+
+
+def as_floats(a):
+    """`a` as an array that can hold fractions; floats and complex numbers as they are."""
+    a = np.asarray(a)
+    return a if a.dtype.kind in "fc" else a.astype(float)
 
 
 class Dense:
@@ -37,13 +46,19 @@ class Dense:
     Parameters
     ----------
     parameters : Parameters
-        Holds `{name}.W` (I, O) and `{name}.b` (O,); the layer keeps views of both and of their derivatives.
+        Holds `{name}.W` (I, O) and `{name}.b` (O,), of which `W` and `b` are views, and `d_W` and `d_b` of their
+        derivatives.
     name : str
     """
 
     def __init__(self, parameters, name):
-        self.W, self.b = parameters[f"{name}.W"], parameters[f"{name}.b"]
-        self.d_W, self.d_b = parameters.d(f"{name}.W"), parameters.d(f"{name}.b")
+        self.parameters, self.name = parameters, name
+
+    # asked for anew each time, so that a layer that was copied or pickled has the views of its own parameters
+    W = property(lambda self: self.parameters[f"{self.name}.W"])
+    b = property(lambda self: self.parameters[f"{self.name}.b"])
+    d_W = property(lambda self: self.parameters.d(f"{self.name}.W"))
+    d_b = property(lambda self: self.parameters.d(f"{self.name}.b"))
 
     def initialize(self, rng, one_hot=0):
         """W and b uniform within ±1/√I: the sum over I inputs then starts where an activation is steep.

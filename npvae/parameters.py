@@ -21,28 +21,39 @@ class Parameters:
         The parameters, and the derivative of the loss with respect to each. Both start at zero.
 
     The arrays that `parameters[name]` and `parameters.d(name)` return are views into `values` and `gradient`:
-    write into them (`W[...] = 0`), never rebind them.
+    write into them (`W[...] = 0`), never rebind them. Copies and pickles have views of their own.
     """
 
     def __init__(self, shapes, dtype=np.float32):
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         size = sum(math.prod(shape) for shape in self.shapes.values())
-        self.values = np.zeros(size, dtype)  # (P,)
-        self.gradient = np.zeros(size, dtype)  # (P,)
+        self.bind(np.zeros(size, dtype), np.zeros(size, dtype))
 
-    def __getitem__(self, name):
-        """The view of `values` that holds the array `name`."""
-        return self.views(self.values)[name]
+    def bind(self, values, gradient):
+        """Take these two vectors, (P,), for `values` and `gradient`, and cut the views anew."""
+        self.values, self.gradient = values, gradient
+        self.views, self.d_views = self.cut(values), self.cut(gradient)
 
-    def d(self, name):
-        """The view of `gradient` that holds the derivative with respect to `name`."""
-        return self.views(self.gradient)[name]
-
-    def views(self, vector):
-        """Cut a vector laid out like `values`, (P,), into a dict of named, reshaped views."""
+    def cut(self, vector):
+        """Named, reshaped views of a vector that is laid out like `values`, (P,): a dict."""
         views, start = {}, 0
         for name, shape in self.shapes.items():
             stop = start + math.prod(shape)
             views[name] = vector[start:stop].reshape(shape)
             start = stop
         return views
+
+    def __getitem__(self, name):
+        """The view of `values` that holds the array `name`."""
+        return self.views[name]
+
+    def d(self, name):
+        """The view of `gradient` that holds the derivative with respect to `name`."""
+        return self.d_views[name]
+
+    def __getstate__(self):  # what is copied and pickled: a view would come back as an array of its own
+        return self.shapes, self.values, self.gradient
+
+    def __setstate__(self, state):
+        self.shapes, values, gradient = state
+        self.bind(values, gradient)
