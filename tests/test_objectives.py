@@ -11,12 +11,11 @@ from npvae.distributions import bernoulli_log_density, gaussian_kl, gaussian_log
 from npvae.gradcheck import small_problem
 from npvae.objectives import (
     OBJECTIVES,
-    iwae,
+    iwae_loss,
     log_mean_exp,
     log_weights,
     normalized_weights,
-    sampled_elbo,
-    stl_gradient,
+    sampled_elbo_loss,
 )
 from npvae.vae import reparameterize
 from tests.conftest import joint_on_a_line
@@ -44,8 +43,8 @@ def test_losses_are_their_definitions_written_out_in_probabilities(arrays):
     log_p_x, z, mu, logvar = arrays
     for b in range(4):
         w = [weight(log_p_x[k, b], z[k, b], mu[b], logvar[b]) for k in range(3)]
-        assert sampled_elbo(*arrays)[b] == pytest.approx(-sum(map(math.log, w)) / 3, rel=1e-12)  # eq. 6
-        assert iwae(*arrays)[b] == pytest.approx(-math.log(sum(w) / 3), rel=1e-12)
+        assert sampled_elbo_loss(*arrays)[b] == pytest.approx(-sum(map(math.log, w)) / 3, rel=1e-12)  # eq. 6
+        assert iwae_loss(*arrays)[b] == pytest.approx(-math.log(sum(w) / 3), rel=1e-12)
         np.testing.assert_allclose(normalized_weights(log_weights(*arrays))[:, b], np.divide(w, sum(w)), rtol=1e-12)
         kl = sum((m**2 + math.exp(v) - 1 - v) / 2 for m, v in zip(mu[b], logvar[b], strict=True))
         assert OBJECTIVES["elbo"].loss(*arrays)[b] == pytest.approx(kl - log_p_x[:, b].mean(), rel=1e-12)  # eq. 10
@@ -55,8 +54,8 @@ def test_beta_weighs_what_is_not_reconstruction(arrays):
     log_p_x, _, mu, logvar = arrays
     kl, log_ratio = gaussian_kl(mu, logvar), log_weights(*arrays) - log_p_x  # (4,), (3, 4)
     np.testing.assert_allclose(OBJECTIVES["elbo"].loss(*arrays, 0.3), 0.3 * kl - log_p_x.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(sampled_elbo(*arrays, 0.3), -(log_p_x + 0.3 * log_ratio).mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(iwae(*arrays, 0.3), -log_mean_exp(log_p_x + 0.3 * log_ratio), rtol=1e-12)
+    np.testing.assert_allclose(sampled_elbo_loss(*arrays, 0.3), -(log_p_x + 0.3 * log_ratio).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(iwae_loss(*arrays, 0.3), -log_mean_exp(log_p_x + 0.3 * log_ratio), rtol=1e-12)
 
 
 def test_log_mean_exp_of_weights_that_overflow_and_underflow():
@@ -126,13 +125,13 @@ def test_with_the_true_posterior_every_sample_gives_log_p_x_and_stl_has_no_varia
     log_p_x = gaussian_log_density(x[:, None], a * z + b, np.full(1, math.log(s2)))  # (6, 2)
     exact = gaussian_log_density(x[:, None], b, np.full(1, math.log(s2 + a**2)))
     np.testing.assert_allclose(log_weights(log_p_x, z, mu, logvar), np.tile(exact, (6, 1)), rtol=1e-12)
-    np.testing.assert_allclose(sampled_elbo(log_p_x, z, mu, logvar), -exact, rtol=1e-12)
-    np.testing.assert_allclose(iwae(log_p_x, z, mu, logvar), -exact, rtol=1e-12)
+    np.testing.assert_allclose(sampled_elbo_loss(log_p_x, z, mu, logvar), -exact, rtol=1e-12)
+    np.testing.assert_allclose(iwae_loss(log_p_x, z, mu, logvar), -exact, rtol=1e-12)
 
-    def decoder_backward(d_log_p_x):
-        return d_log_p_x[..., None] * (x[:, None] - a * z - b) * a / s2
-
-    d_z, d_mu, d_logvar = stl_gradient(log_p_x, z, mu, logvar, 1.0, decoder_backward)
+    stl = OBJECTIVES["stl"]
+    d_log_p_x = stl.d_log_p_x(log_p_x, z, mu, logvar, 1.0)
+    d_z = d_log_p_x[..., None] * (x[:, None] - a * z - b) * a / s2  # what this decoder gives back
+    d_z, d_mu, d_logvar = stl.road(d_z, d_log_p_x, log_p_x, z, mu, logvar, 1.0)
     np.testing.assert_allclose(d_z, 0, atol=1e-12)
     assert (d_mu == 0).all()
     assert (d_logvar == 0).all()
@@ -140,7 +139,7 @@ def test_with_the_true_posterior_every_sample_gives_log_p_x_and_stl_has_no_varia
 
 def test_bounds_rise_with_the_number_of_samples_towards_the_exact_log_likelihood(rng):
     """With one latent p(x) is an integral over a line."""
-    vae = VAE(5, (4,), 1, dtype=float)
+    vae = VAE(5, (4,), 1, zeros=True, dtype=float)
     vae.parameters.values[...] = rng.normal(0, 0.5, vae.parameters.values.size)
     images = np.array(list(itertools.product([0.0, 1.0], repeat=5)))  # (32, 5)
     _, dz, log_joint = joint_on_a_line(vae, images)
@@ -151,7 +150,7 @@ def test_bounds_rise_with_the_number_of_samples_towards_the_exact_log_likelihood
         losses = []
         for _ in range(20_000 // K):
             z = reparameterize(mu, logvar, rng.standard_normal((K, 32, 1)))
-            losses.append(iwae(bernoulli_log_density(images, vae.decoder_outputs(z)), z, mu, logvar))
+            losses.append(iwae_loss(bernoulli_log_density(images, vae.decoder_outputs(z)), z, mu, logvar))
         means[K] = np.mean(losses, axis=0)
     gaps = {K: (mean + exact).mean() for K, mean in means.items()}
     assert gaps[1] > gaps[5] > gaps[50] > 0
@@ -164,5 +163,26 @@ def test_every_objective_is_in_float32_what_it_is_in_float64(arrays):
         loss = objective.loss(*narrow)
         assert loss.dtype == np.float32
         np.testing.assert_allclose(loss, objective.loss(*arrays), rtol=1e-4)
-        for derivative in objective.gradient(*narrow, 0.5, lambda d: d[..., None] * narrow[1]):
+        d_log_p_x = objective.d_log_p_x(*narrow, 0.5)
+        for derivative in (d_log_p_x, *objective.road(narrow[1], d_log_p_x, *narrow, 0.5)):
             assert derivative.dtype == np.float32
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_gradients_are_pure_functions(objective, arrays):
+    """The same arguments give the same derivatives, and are left as they were."""
+    kept = [array.copy() for array in arrays]
+    objective = OBJECTIVES[objective]
+    d_log_p_x, d_z = objective.d_log_p_x(*arrays, 0.5), np.ones_like(arrays[1])
+    given = d_log_p_x.copy()
+    first, second = (objective.road(d_z, d_log_p_x, *arrays, 0.5) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for array, before in zip((*arrays, d_log_p_x, d_z), (*kept, given, np.ones_like(d_z)), strict=True):
+        np.testing.assert_array_equal(array, before)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_weights_of_the_samples_of_an_example_add_up_to_its_share_of_the_batch(objective, arrays):
+    d_log_p_x = OBJECTIVES[objective].d_log_p_x(*arrays, 1.0)  # (3, 4)
+    np.testing.assert_allclose(d_log_p_x.sum(axis=0), -1 / 4, rtol=1e-12)

@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_loss_is_eq_10_written_out_in_loops():
 
 def test_loss_exceeds_the_exact_negative_log_likelihood_by_kl_to_the_posterior(rng):
     """With one latent p(x) is an integral over a line: −ELBO = −log p(x) + KL(q(z|x) ‖ p(z|x)), exactly."""
-    vae = VAE(5, (4,), 1, dtype=float)
+    vae = VAE(5, (4,), 1, zeros=True, dtype=float)
     vae.parameters.values[...] = rng.normal(size=vae.parameters.values.size)
     images = np.array(list(itertools.product([0.0, 1.0], repeat=5)))  # (32, 5)
     z, dz, log_joint = joint_on_a_line(vae, images)  # (4001, 1), its step, (32, 4001)
@@ -134,10 +135,52 @@ def test_decoder_has_the_hidden_layers_of_the_encoder_in_reverse():
     assert [shapes[f"decoder.{i}.W"] for i in range(3)] == [(3, 5), (5, 7), (7, 12)]
 
 
-def test_raw_bytes_are_refused_instead_of_taken_for_pixels_in_0_to_1(rng):
-    vae, x, eps = small_problem()
-    with pytest.raises(ValueError, match="uint8"):
-        vae.loss(rng.integers(0, 256, x.shape, np.uint8), eps)
+X, EPS = np.full((4, 12), 0.5, np.float32), np.zeros((1, 4, 3), np.float32)
+MISTAKES = {
+    "raw bytes": (X.astype(np.uint8), EPS, "x is uint8, expected floats"),
+    "grey values as floats": (X * 510, EPS, "x holds values from 255 to 255, expected [0, 1]: divide"),
+    "negative pixels": (X - 1, EPS, "x holds values from -0.5"),
+    "not a number": (X * np.nan, EPS, "x holds values from nan"),
+    "pictures with rows and columns": (X.reshape(4, 3, 4), EPS, "expected (B, 12); a single image is x.reshape(1, -1)"),
+    "a single picture": (X[0].reshape(3, 4), EPS, "x has the shape (3, 4), expected (B, 12); a single"),
+    "a flat picture": (X[0], EPS, "x has the shape (12,), expected (B, 12)"),
+    "another size": (X[:, :7], EPS, "x has the shape (4, 7), expected (B, 12)"),
+    "noise of another precision": (X, EPS.astype(float), "eps is float64, the model float32: draw rng.standard_normal"),
+    "noise without samples": (X, EPS[:0], "no samples"),
+    "no examples": (X[:0], EPS[:, :0], "no examples"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_is_not_a_batch_with_its_noise_is_refused_with_what_to_do(mistake, rng):
+    x, eps, message = MISTAKES[mistake]
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        VAE(12, (7,), 3, rng=rng).loss(x, eps)
+    assert "\n" not in str(error.value)
+
+
+def test_pixels_of_double_precision_are_computed_in_that_of_the_model(rng):
+    vae = VAE(12, (7,), 3, rng=rng)
+    x = rng.uniform(size=(4, 12))
+    assert vae.loss(x, EPS) == vae.loss(x.astype(np.float32), EPS)
+    assert {array.dtype for array in (*vae.encode(x), vae.reconstruct(x), vae.losses)} == {np.dtype(np.float32)}
+
+
+def test_parameters_are_drawn_unless_zeros_are_asked_for():
+    drawn, others, zeros = VAE(12, (7,), 3), VAE(12, (7,), 3), VAE(12, (7,), 3, zeros=True)
+    assert (drawn.parameters.values != 0).all()
+    assert (drawn.parameters.values != others.parameters.values).any()
+    assert not zeros.parameters.values.any()
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_decoder_starts_at_the_mean_that_it_is_given(likelihood, rng):
+    vae = VAE(12, (7,), 3, likelihood=likelihood, rng=rng)
+    vae.parameters["decoder.1.W"][...] = 0
+    mean = rng.uniform(size=12)
+    mean[:2] = 0, 1  # whose logits are infinite
+    vae.start_at(mean)
+    np.testing.assert_allclose(vae.decode(EPS[0])[0], np.clip(mean, 0.001, 0.999), rtol=1e-4)
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -146,7 +189,7 @@ def test_a_conditional_vae_is_a_vae_of_its_own_for_each_label(likelihood, sample
     """A one-hot label only picks a row of weights, which adds to the biases of the first layers."""
     vae, x, eps, _ = small_problem(likelihood=likelihood, samples=samples, classes=3)
     for label in range(3):
-        plain = VAE(12, (7, 5), 3, likelihood=likelihood, dtype=float)
+        plain = VAE(12, (7, 5), 3, likelihood=likelihood, zeros=True, dtype=float)
         for name in plain.parameters.shapes:
             array = vae.parameters[name]
             if name in ("encoder.0.W", "decoder.0.W"):
@@ -162,7 +205,10 @@ def test_a_conditional_vae_is_a_vae_of_its_own_for_each_label(likelihood, sample
         )
 
 
-@pytest.mark.parametrize(("classes", "y"), [(0, np.eye(4)), (3, None), (3, np.eye(4)), (3, np.zeros((4, 0)))])
+@pytest.mark.parametrize(
+    ("classes", "y"),
+    [(0, np.eye(4)), (3, None), (3, np.eye(4)), (3, np.zeros((4, 0))), (4, np.arange(4)), (3, np.eye(3)[0])],
+)
 def test_a_label_that_is_missing_or_not_expected_is_refused(classes, y):
     vae, x, eps, *_ = small_problem(classes=classes)
     for method, arguments in ((vae.loss, (x, eps)), (vae.encode, (x,)), (vae.decode, (eps[0],))):
