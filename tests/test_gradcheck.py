@@ -1,34 +1,36 @@
+"""The checker: of npvae's own gradients, of wrong ones, and of VAEs that are not what they seem."""
+
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 
-from npvae import distributions, gradcheck, objectives, vae
+from npvae import VAE, distributions, gradcheck, objectives, vae
 from npvae.distributions import LIKELIHOODS
-from npvae.gradcheck import (
-    central_difference_gradient,
-    check_gradient,
-    check_vae,
-    complex_step_gradient,
-    small_problem,
-)
+from npvae.gradcheck import check_vae, small_problem
 from npvae.layers import ACTIVATIONS, Dense, Tanh, sigmoid
-from npvae.objectives import OBJECTIVES, log_weights_gradient
-from npvae.parameters import Parameters
+from npvae.objectives import OBJECTIVES
+from npvae.runs import Run
 
 SETUPS = [(activation, hidden, L) for activation in ACTIVATIONS for hidden in ((7,), (7, 5)) for L in (1, 3)]
+
+
+def assert_right_in_every_element(report):
+    assert all(check.compared == np.prod(check.shape, dtype=int) for check in report)
+    assert report.worst("complex_error") <= 1e-12
+    assert report.worst("central_error") <= 1e-6
+    assert report.passed
 
 
 @pytest.mark.parametrize(("activation", "hidden", "samples"), SETUPS)
 def test_every_element_of_every_gradient_is_right(activation, hidden, samples):
     model, x, eps = small_problem(activation, hidden, samples)
     assert all((model.parameters[name] != 0).all() for name in model.parameters.shapes)  # biases too
-    checks = check_vae(model, x, eps)
-    assert [check.name for check in checks] == list(model.parameters.shapes)
-    assert max(check.complex_error for check in checks) <= 1e-12
-    assert max(check.central_error for check in checks) <= 1e-6
-    assert all(check.passed for check in checks)
-    assert sum(check.skipped for check in checks) == 0
+    report = check_vae(model, x, eps)
+    assert [check.name for check in report] == list(model.parameters.shapes)
+    assert_right_in_every_element(report)
+    assert sum(check.skipped for check in report) == 0
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.3])
@@ -36,18 +38,15 @@ def test_every_element_of_every_gradient_is_right(activation, hidden, samples):
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_gradient_of_every_objective_likelihood_and_conditioning_is_right(objective, likelihood, classes, beta):
-    model, *data = small_problem(objective=objective, likelihood=likelihood, classes=classes)
-    checks = check_vae(model, *data, beta=beta)
-    assert max(check.complex_error for check in checks) <= 1e-12
-    assert max(check.central_error for check in checks) <= 1e-6
-    assert all(check.passed for check in checks)
+    model, *data = small_problem(objective=objective, likelihood=likelihood, classes=classes, hidden=(5,))
+    assert_right_in_every_element(check_vae(model, *data, beta=beta))
 
 
 @pytest.mark.parametrize("objective", ["stl", "iwae-dreg"])
 def test_path_derivatives_are_not_the_derivative_of_their_loss(objective, monkeypatch):
-    monkeypatch.setattr(gradcheck, "held_fixed", lambda vae: (vae.objective.loss,) * 2)
-    checks = {check.name: check for check in check_vae(*small_problem(objective=objective))}
-    assert all(check.passed == name.startswith("decoder") for name, check in checks.items())
+    monkeypatch.setattr(gradcheck, "held_fixed", lambda vae: dict.fromkeys(("encoder", "decoder"), vae.objective.loss))
+    report = check_vae(*small_problem(objective=objective))
+    assert all(check.passed == check.name.startswith("decoder") for check in report)
 
 
 def without_bias(self, d_y, need_d_x=True):
@@ -93,14 +92,23 @@ def wrong_weights(log_w):
     return w / len(w)  # not normalized
 
 
-def without_score(d_log_w, z, mu, logvar, beta, decoder_backward):
-    d_z, d_mu, d_logvar = log_weights_gradient(d_log_w, z, mu, logvar, beta, decoder_backward)
+def wrong_road(objective, change):
+    """The objective with its road's results (d_z, d_mu, d_logvar) changed, given z and d_log_p_x."""
+    right = OBJECTIVES[objective]
+
+    def road(d_z, d_log_p_x, log_p_x, z, mu, logvar, beta):
+        found = right.road(d_z, d_log_p_x, log_p_x, z, mu, logvar, beta)
+        return change(*found, beta * d_log_p_x[..., None] * z)
+
+    return OBJECTIVES, objective, dataclasses.replace(right, road=road)
+
+
+def without_score(d_z, d_mu, d_logvar, prior):
     return d_z, 0 * d_mu, 0 * d_logvar
 
 
-def without_prior(d_log_w, z, mu, logvar, beta, decoder_backward):
-    d_z, d_mu, d_logvar = log_weights_gradient(d_log_w, z, mu, logvar, beta, decoder_backward)
-    return d_z + beta * d_log_w[..., None] * z, d_mu, d_logvar
+def without_prior(d_z, d_mu, d_logvar, prior):
+    return d_z + prior, d_mu, d_logvar
 
 
 def without_sigmoid(x, outputs):
@@ -109,24 +117,21 @@ def without_sigmoid(x, outputs):
     return np.concatenate([d_mean, d_logvar * sigmoid(outputs[..., 12:] - distributions.LOGVAR_FLOOR)], axis=-1)
 
 
-def dreg_with(factor):
-    def gradient(log_p_x, z, mu, logvar, beta, decoder_backward):
-        d_z, d_mu, d_logvar = objectives.iwae_gradient(log_p_x, z, mu, logvar, beta, decoder_backward)
-        w = objectives.normalized_weights(objectives.log_weights(log_p_x, z, mu, logvar, beta))
-        return d_z * factor(w)[..., None], 0 * d_mu, 0 * d_logvar
-
-    return OBJECTIVES, "iwae-dreg", dataclasses.replace(OBJECTIVES["iwae-dreg"], gradient=gradient)
-
-
-WRONG_GAUSSIAN = dataclasses.replace(LIKELIHOODS["gaussian"], log_density_gradient=without_sigmoid)
 OBJECTIVE_BUGS = {
     "iwae: weights not normalized": ("iwae", objectives, "normalized_weights", wrong_weights),
-    "iwae: score of q(z|x) left out": ("iwae", objectives, "log_weights_gradient", without_score),
-    "sampled-elbo: score of q(z|x) left out": ("sampled-elbo", objectives, "log_weights_gradient", without_score),
-    "sampled-elbo: prior left out": ("sampled-elbo", objectives, "log_weights_gradient", without_prior),
-    "stl: prior left out": ("stl", objectives, "log_weights_gradient", without_prior),
-    "iwae-dreg: weights not squared": ("iwae-dreg", *dreg_with(np.ones_like)),
-    "gaussian: derivative of the mean's sigmoid left out": ("elbo", LIKELIHOODS, "gaussian", WRONG_GAUSSIAN),
+    "iwae: score of q(z|x) left out": ("iwae", *wrong_road("iwae", without_score)),
+    "sampled-elbo: score of q(z|x) left out": ("sampled-elbo", *wrong_road("sampled-elbo", without_score)),
+    "sampled-elbo: prior left out": ("sampled-elbo", *wrong_road("sampled-elbo", without_prior)),
+    "stl: prior left out": ("stl", *wrong_road("stl", without_prior)),
+    "iwae-dreg: prior left out": ("iwae-dreg", *wrong_road("iwae-dreg", without_prior)),
+    "iwae-dreg: weights not squared": (
+        *("iwae-dreg", OBJECTIVES, "iwae-dreg"),
+        dataclasses.replace(OBJECTIVES["iwae-dreg"], road=objectives.without_score),
+    ),
+    "gaussian: derivative of the mean's sigmoid left out": (
+        *("elbo", LIKELIHOODS, "gaussian"),
+        dataclasses.replace(LIKELIHOODS["gaussian"], log_density_gradient=without_sigmoid),
+    ),
 }
 
 
@@ -134,15 +139,10 @@ OBJECTIVE_BUGS = {
 def test_a_mistake_in_an_objective_or_a_likelihood_fails_the_check(bug, monkeypatch):
     objective, *where = OBJECTIVE_BUGS[bug]
     inject(monkeypatch, *where)
-    checks = check_vae(
-        *small_problem(objective=objective, likelihood=bug.split(":")[0] if "gaussian" in bug else "bernoulli")
-    )
-    assert max(check.complex_error for check in checks) > 1e-3
-
-
-def test_the_doubly_reparameterized_gradient_that_the_bugs_are_made_from_passes(monkeypatch):
-    inject(monkeypatch, *dreg_with(lambda w: w))
-    assert all(check.passed for check in check_vae(*small_problem(objective="iwae-dreg")))
+    likelihood = "gaussian" if bug.startswith("gaussian") else "bernoulli"
+    report = check_vae(*small_problem(objective=objective, likelihood=likelihood))
+    assert not report.passed
+    assert report.worst("complex_error") > 1e-3
 
 
 def inject(monkeypatch, target, name, wrong):
@@ -152,9 +152,9 @@ def inject(monkeypatch, target, name, wrong):
 @pytest.mark.parametrize("bug", BACKWARD_BUGS)
 def test_a_mistake_in_the_backward_pass_fails_the_check(bug, monkeypatch):
     inject(monkeypatch, *BACKWARD_BUGS[bug])
-    checks = check_vae(*small_problem())
-    assert not all(check.passed for check in checks)
-    assert max(check.complex_error for check in checks) > 1e-3
+    report = check_vae(*small_problem())
+    assert not report.passed
+    assert report.worst("complex_error") > 1e-3
 
 
 def test_a_wrong_forward_pass_with_its_own_derivative_passes_the_check(monkeypatch):
@@ -165,22 +165,80 @@ def test_a_wrong_forward_pass_with_its_own_derivative_passes_the_check(monkeypat
         "reparameterize_gradient",
         lambda d_z, logvar, eps: (d_z.sum(axis=0), (d_z * eps).sum(axis=0) * np.exp(logvar)),
     )
-    assert all(check.passed for check in check_vae(*small_problem()))
+    assert check_vae(*small_problem()).passed
 
 
-def test_numerical_gradients_of_a_known_function(rng):
-    theta = rng.normal(size=6)
-    exact = np.exp(theta) * np.cos(theta) - np.exp(theta) * np.sin(theta)
-    complex_theta = theta.astype(complex)
-    by_complex_step = complex_step_gradient(
-        lambda: (np.exp(complex_theta) * np.cos(complex_theta)).sum(), complex_theta
-    )
-    np.testing.assert_allclose(by_complex_step, exact, rtol=1e-14)
-    np.testing.assert_array_equal(complex_theta, theta)  # restored
-    real_theta = theta.copy()
-    by_difference = central_difference_gradient(lambda: (np.exp(real_theta) * np.cos(real_theta)).sum(), real_theta)
-    np.testing.assert_allclose(by_difference, exact, rtol=1e-8)
-    np.testing.assert_array_equal(real_theta, theta)
+class ThreeTimesUphill(VAE):
+    def backward(self):
+        super().backward()
+        self.parameters.gradient *= -3
+
+
+class HalfABias(Dense):
+    def backward(self, d_y, need_d_x=True):
+        d_x = super().backward(d_y, need_d_x)
+        self.d_b[...] *= 0.5
+        return d_x
+
+
+def impostors():
+    rng = np.random.default_rng(0)
+    subclass = ThreeTimesUphill(12, (7,), 3, rng=rng)
+    objective = VAE(12, (7,), 3, rng=rng)
+    sum_for_mean = lambda log_p_x, *others: np.full_like(log_p_x, -1 / len(log_p_x))  # noqa: E731
+    objective.objective = dataclasses.replace(objective.objective, d_log_p_x=sum_for_mean)
+    layer = VAE(12, (7,), 3, rng=rng)
+    layer.encoder.layers[0] = HalfABias(layer.parameters, "encoder.0")
+    method = VAE(12, (7,), 3, rng=rng)
+    right = method.backward
+
+    def backward():
+        right()
+        method.parameters.d("decoder.1.b")[...] = 0
+
+    method.backward = backward
+    return {
+        "a subclass": (subclass, "-3 times"),
+        "a replaced objective": (objective, "4 times"),
+        "a wrong layer": (layer, "0.5 times"),
+        "a replaced method": (method, "zero everywhere"),
+    }
+
+
+@pytest.mark.parametrize("elements", ["all", "auto"])
+@pytest.mark.parametrize("impostor", impostors())
+def test_the_object_that_is_given_is_the_one_that_is_checked(impostor, elements):
+    model, what = impostors()[impostor]
+    _, x, eps = small_problem()
+    before = model.parameters.values.copy(), model.parameters.gradient.copy()
+    report = check_vae(model, x, eps, elements=elements)
+    assert not report.passed
+    assert what in str(report)
+    assert model.parameters.values.dtype == np.float32
+    for array, kept in zip((model.parameters.values, model.parameters.gradient), before, strict=True):
+        np.testing.assert_array_equal(array, kept)
+
+
+def test_a_check_that_is_interrupted_leaves_the_model_as_it_was(monkeypatch):
+    model, x, eps = small_problem("tanh", (7,), 1, objective="stl")
+    values, objective, calls = model.parameters.values, model.objective, itertools.count()
+    kept, right = values.copy(), model.encode
+
+    def encode(*arguments):
+        if next(calls) == 40:
+            raise KeyboardInterrupt
+        return right(*arguments)
+
+    monkeypatch.setattr(model, "encode", encode)
+    with pytest.raises(KeyboardInterrupt):
+        check_vae(model, x, eps)
+    assert model.parameters.values is values
+    assert model.objective is objective
+    np.testing.assert_array_equal(values, kept)
+    monkeypatch.undo()
+    model.loss(x, eps)
+    model.backward()  # the views are those of the parameters again
+    assert model.parameters.gradient.any()
 
 
 @pytest.mark.parametrize("hair", [1e-9, -1e-9])
@@ -188,63 +246,83 @@ def test_elements_whose_relu_flips_within_the_step_are_skipped_and_counted(hair)
     model, x, eps = small_problem("relu", (7,), 1)
     W, b = model.parameters["encoder.0.W"], model.parameters["encoder.0.b"]
     b[2] = -(x[1] @ W[:, 2]) + hair  # unit 2 is a hair from its kink for example 1
-    checks = {check.name: check for check in check_vae(model, x, eps)}
-    assert checks["encoder.0.b"].skipped == 1
-    assert checks["encoder.0.W"].skipped == np.count_nonzero(x[1] > 1e-3)
-    assert all(check.passed for check in checks.values())
-    assert "flips" in gradcheck.summary(checks.values())
+    report = check_vae(model, x, eps)
+    skipped = {check.name: check.skipped for check in report}
+    assert skipped["encoder.0.b"] == 1
+    assert skipped["encoder.0.W"] == np.count_nonzero(x[1] > 1e-3)
+    assert report.passed
+    assert "skipped, at a kink" in report.summary()
 
 
-def test_command_prints_a_row_per_array_and_passes(capsys):
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_model_of_full_size_is_checked_in_every_array(wrong):
+    rng = np.random.default_rng(0)
+    model = VAE(rng=rng)
+    if wrong:
+
+        class OneColumn(Dense):
+            def backward(self, d_y, need_d_x=True):
+                d_x = super().backward(d_y, need_d_x)
+                self.d_W[:, 437] *= 1.01
+                return d_x
+
+        model.decoder.layers[-1] = OneColumn(model.parameters, "decoder.1")
+    report = check_vae(model, rng.random((10, 784)), rng.standard_normal((1, 10, 20)))
+    assert sum(np.prod(check.shape) for check in report) == 815_824
+    assert [check.name for check in report if not check.passed] == ["decoder.1.W"] * wrong
+    if wrong:
+        (finding, *_) = next(check.findings for check in report if not check.passed)
+        assert "column 437 of the" in finding
+        assert "1.01 times" in finding
+
+
+def test_command_prints_a_row_per_array_within_80_columns_and_passes(capsys):
     assert gradcheck.main([]) == 0
     out = capsys.readouterr().out
     for name in small_problem()[0].parameters.shapes:
         assert any(line.startswith(name) and line.endswith("ok") for line in out.splitlines())
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_command_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
     inject(monkeypatch, *BACKWARD_BUGS["bias left out"])
     assert gradcheck.main([]) == 1
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("encoder", "decoder"))]
+    rows = capsys.readouterr().out.splitlines()[1:13]
     assert all(row.endswith("FAIL") == (row.split()[0].endswith(".b")) for row in rows)
 
 
 def test_float32_cannot_tell_a_right_gradient_from_a_slightly_wrong_one(capsys):
     assert gradcheck.main(["--dtype", "float32"]) == 1
-    checks = check_vae(*small_problem(), dtype=np.float32)
-    assert max(check.central_error for check in checks) > 1e-5
+    assert check_vae(*small_problem(), dtype=np.float32).worst("central_error") > 1e-5
 
 
-def test_command_checks_every_set_up_with_all(capsys):
+def test_command_checks_every_set_up_with_all_and_ends_with_the_worst(capsys):
     assert gradcheck.main(["--all"]) == 0
-    assert len([line for line in capsys.readouterr().out.splitlines() if line.endswith(": ok")]) == len(
-        gradcheck.SETUPS
-    )
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.endswith(" ok")]) == len(gradcheck.SETUPS)
+    assert max(map(len, lines)) <= 80
+    place = next(i for i, line in enumerate(lines) if line.startswith("worst of all"))
+    errors = [float(line.split()[0]) for line in lines[place + 1 : place + 3]]
+    assert 0 < errors[0] < 1e-12 < errors[1] < 1e-6
 
 
-@pytest.mark.parametrize("wrong", ["analytic", "complex_step", "central"])
-def test_verdict_needs_all_three_derivatives_to_agree(wrong, rng):
-    parameters = Parameters({"W": (2, 3)}, float)
-    right = rng.normal(size=6)
-    gradients = {name: right.copy() for name in ("analytic", "complex_step", "central")}
-    assert check_gradient(parameters, **gradients)[0].passed
-    gradients[wrong][4] *= 1.01
-    check = check_gradient(parameters, **gradients)[0]
-    assert not check.passed
-    assert check.worst == (1, 1)
+def test_command_checks_the_model_of_a_run_on_its_data(finished, capsys):
+    folder, _ = finished
+    assert gradcheck.main([str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert f"{Run.open(folder).vae()}, L = 1, 100 examples" in out
+    assert len([line for line in out.splitlines() if line.endswith("ok")]) >= 8
 
 
-def test_parameters_may_have_any_shape():
-    W = np.arange(1.0, 7).reshape(2, 3)
-    theta, real = W.astype(complex), W.copy()
-    np.testing.assert_allclose(complex_step_gradient(lambda: (theta**3).sum(), theta), 3 * W**2, rtol=1e-14)
-    np.testing.assert_allclose(central_difference_gradient(lambda: (real**3).sum(), real), 3 * W**2, rtol=1e-8)
-    with pytest.raises(TypeError, match="complex"):
-        complex_step_gradient(lambda: 0, W)
-
-
-def test_a_loss_that_is_nan_is_not_taken_for_a_kink():
-    theta = np.array([4.0, 1e-9])
-    with pytest.raises(ValueError, match="NaN"), np.errstate(invalid="ignore"):
-        central_difference_gradient(lambda: np.sqrt(theta).sum(), theta)
-    np.testing.assert_array_equal(theta, [4.0, 1e-9])  # restored
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["nowhere"], "nowhere is not a run"),
+        (["--beta", "nan"], "from 0 to 1,000"),
+        (["--beta", "-1"], "from 0 to 1,000"),
+        (["RUN", "--hidden", "3"], "--hidden is about the small VAE"),
+        (["RUN", "--all"], "--all is about the small VAE"),
+    ],
+)
+def test_command_refuses_in_one_line(arguments, what, finished, refused):
+    assert what in refused(gradcheck.main, [finished[0] if word == "RUN" else word for word in arguments])

@@ -1,17 +1,15 @@
 import numpy as np
 import pytest
 
-from npvae.gradcheck import central_difference_gradient, complex_step_gradient
+from npvae.derivatives import central_difference_gradient, complex_step_gradient
 from npvae.layers import ACTIVATIONS, MLP, Dense, sigmoid, softplus
 from npvae.parameters import Parameters
 
 
 def assert_derivative(analytic, loss, at):
     """Compare with both numerical derivatives of `loss(theta)` at `at`; errors are relative to the largest entry."""
-    theta = at.ravel()
-    complex_theta, real_theta = theta.astype(complex), theta.astype(float)
-    complex_step = complex_step_gradient(lambda: loss(complex_theta), complex_theta)
-    central = central_difference_gradient(lambda: loss(real_theta), real_theta)
+    theta = at.ravel().astype(float)
+    complex_step, central = complex_step_gradient(loss, theta), central_difference_gradient(loss, theta)
     scale = np.abs(complex_step).max()
     assert np.abs(analytic.ravel() - complex_step).max() <= 1e-12 * scale
     assert np.abs(analytic.ravel() - central).max() <= 1e-6 * scale
@@ -51,6 +49,18 @@ def test_softplus_and_sigmoid_neither_overflow_nor_lose_the_tail(dtype):
         np.testing.assert_allclose(softplus(a), [0, np.exp(-80.0), 80, 1e30], rtol=1e-6)
         np.testing.assert_allclose(sigmoid(a), [0, 0, 1, 1], atol=1e-7)
     assert softplus(a).dtype == sigmoid(a).dtype == dtype
+
+
+@pytest.mark.parametrize("number", [3, -2.5, np.float32(1.5), np.float64(-4), np.array(0.5), 1 + 2j])
+def test_softplus_and_sigmoid_of_a_single_number(number):
+    np.testing.assert_allclose(softplus(number), np.log1p(np.exp(number)), rtol=1e-6)
+    np.testing.assert_allclose(sigmoid(number), 1 / (1 + np.exp(-number)), rtol=1e-6)
+    assert np.shape(softplus(number)) == np.shape(sigmoid(number)) == ()
+
+
+def test_softplus_and_sigmoid_of_whole_numbers():
+    np.testing.assert_allclose(softplus(np.array([-1, 0, 1])), np.log1p(np.exp([-1.0, 0, 1])), rtol=1e-15)
+    np.testing.assert_allclose(sigmoid([-1, 0, 1]), 1 / (1 + np.exp([1.0, 0, -1])), rtol=1e-15)
 
 
 def dense(rng, inputs=5, outputs=3):

@@ -1,0 +1,129 @@
+"""What the mistake in a gradient looks like, in words: a wrong array beside the right one.
+
+What was seen is stated; what may have caused it is called a guess.
+"""
+
+import numpy as np
+
+CLOSE = 1e-6  # relative to the largest entry: two arrays that are so much alike are called the same
+LISTED = 6  # so many places are named one by one
+
+
+def diagnose(analytic, numerical, wrong, theta, others, along):
+    """What an array of a gradient has in common with the derivative: a list of sentences, never empty.
+
+    Parameters
+    ----------
+    analytic : array
+        The gradient in question.
+    numerical, wrong : arrays of its shape
+        The derivative, NaN where it was not asked for; whether an element is wrong, False there.
+    theta : array of its shape
+        The parameters themselves.
+    others : dict of str to array
+        The derivatives with respect to other arrays, by name.
+    along : float or None
+        By what factor the gradient is off along all random directions, if by one.
+    """
+    known = np.isfinite(numerical)
+    looked_at = "" if known.all() else " wherever it was compared"
+    if not analytic.any():
+        return ["it is zero everywhere", "a guess: it is never written, or the gradient's way ends before it"]
+    factor = factor_between(analytic[known], numerical[known]) if known.all() else along
+    if factor is not None and abs(factor - 1) > CLOSE:
+        return [f"it is {factor:.6g} times the derivative", *causes(factor)]
+    for seen, candidate in (rearranged(numerical) | named(others)).items():
+        if alike(analytic, candidate):
+            return [f"it is {seen}"]
+    excess = analytic[known] - numerical[known]
+    for what, penalty in {"the parameters themselves": theta, "their signs": np.sign(theta)}.items():
+        weight = factor_between(excess, penalty[known])
+        if weight is not None:
+            guess = (
+                "a guess: a penalty on the weights that the gradient has and the loss has not, or the other way round"
+            )
+            return [f"it is the derivative plus {weight:.6g} times {what}{looked_at}", guess]
+    if len(excess) > 1 and alike(excess, np.full_like(excess, excess[0])):
+        return [f"it is the derivative plus {excess[0]:.6g}{looked_at}"]
+    place = where(wrong, known)
+    if not analytic[wrong].any():
+        return [f"{place}; there it is zero"]
+    factor = factor_between(analytic[wrong], numerical[wrong])
+    if factor is None:
+        return [f"{place}; in no simple proportion"]
+    if abs(factor - 1) <= CLOSE:
+        return [f"{place}; by {np.abs(excess).max():.2g} at most"]
+    return [f"{place}; there it is {factor:.6g} times the derivative", *causes(factor)]
+
+
+def alike(a, b):
+    """Whether two arrays have one shape and, to `CLOSE`, the same numbers."""
+    return a.shape == b.shape and bool(np.abs(a - b).max() <= CLOSE * np.abs(b).max())  # False for NaN
+
+
+def factor_between(a, b):
+    """The number c with a = c b, both (N,); None if there is none."""
+    square = (b * b).sum()
+    factor = (a * b).sum() / square if square > 0 else np.nan
+    return float(factor) if factor and alike(a, factor * b) else None
+
+
+def rearranged(numerical):
+    """The derivative in the ways in which an array is mistaken for itself: what it is called → array."""
+    if numerical.ndim != 2:
+        return {"the derivative in reverse order": numerical[::-1]} if numerical.ndim else {}
+    return {
+        "the derivative transposed": numerical.T if numerical.shape[0] == numerical.shape[1] else numerical[:0],
+        "the derivative transposed, its numbers laid out in the wrong shape": numerical.T.reshape(numerical.shape),
+        "the derivative with its rows in reverse order": numerical[::-1],
+        "the derivative with its columns in reverse order": numerical[:, ::-1],
+    }
+
+
+def named(others):
+    return {
+        f"the derivative with respect to {name}: two arrays were mixed up?": array for name, array in others.items()
+    }
+
+
+def where(wrong, known):
+    """Which elements are wrong, as a sentence, by columns or rows if that says it in fewer words."""
+    views = {"element": (wrong.ravel(), known.ravel())}
+    if wrong.ndim == 2:
+        views |= {kind: (wrong.any(axis), known.any(axis)) for axis, kind in enumerate(("column", "row"))}
+    kind = min(views, key=lambda kind: (np.mean(views[kind][0][views[kind][1]]) == 1, views[kind][0].sum()))
+    bad, asked = views[kind]
+    compared = "" if known.all() else " compared"
+    if bad[asked].all():
+        return f"every element{compared} is wrong"
+    if wrong.ndim == 2 and kind == "element":
+        places = [f"[{i}, {j}]" for i, j in np.argwhere(wrong)]
+    else:
+        places = list(map(str, np.flatnonzero(bad)))
+    middle = len(bad) // 2
+    half = {"first": np.arange(len(bad)) < middle, "second": np.arange(len(bad)) >= middle}
+    halves = [name for name, part in half.items() if len(bad) % 2 == 0 and len(bad) > 2 and (bad == part)[asked].all()]
+    if halves:
+        return f"only the {halves[0]} half of its {asked.sum()} {kind}s{compared} is wrong"
+    if len(places) > LISTED:
+        return f"{len(places)} of its {asked.sum()} {kind}s{compared} are wrong, the first {places[0]}"
+    s, are = ("s", "are") if len(places) > 1 else ("", "is")
+    return f"only {kind}{s} {', '.join(places)} of the {asked.sum()}{compared} {are} wrong"
+
+
+def causes(factor):
+    """Guesses at what makes a gradient so many times too large."""
+    size, sign = abs(factor), ["a guess: a sign"] * (factor < 0)
+    near = [n for n in (round(size), round(1 / size)) if n > 1 and min(abs(size / n - 1), abs(size * n - 1)) < CLOSE]
+    if not near:
+        return sign
+    n, too_large = near[0], size > 1
+    guesses = []
+    if n == 2:
+        guesses = (
+            ["a guess: the ½ of a square is missing, or it counts twice"]
+            if too_large
+            else ["a guess: a ½ too many, or the 2 of a square is missing"]
+        )
+    mean = "a sum in the gradient, a mean" if too_large else "a mean in the gradient, a sum"
+    return [*sign, *guesses, f"a guess: {mean} in the loss, over {n} things: a batch of {n}?"]

@@ -1,0 +1,366 @@
+"""`gradcheck` in the hands of others: what it says of right gradients, of wrong ones, and of what has no answer."""
+
+import re
+
+import numpy as np
+import pytest
+
+from npvae.gradcheck import GradientError, Refused, gradcheck
+from tests.networks import MuseumVAE, random_network
+
+RNG = np.random.default_rng(0)
+X, T = RNG.normal(size=(5, 4)), RNG.normal(size=(5, 3))
+P = {
+    "W1": RNG.normal(size=(4, 6)),
+    "b1": RNG.normal(size=6),
+    "W2": RNG.normal(size=(6, 6)),
+    "b2": RNG.normal(size=6),
+    "W3": RNG.normal(size=(6, 3)),
+    "b3": RNG.normal(size=3),
+}
+
+
+def forward(p):
+    h1 = np.tanh(X @ p["W1"] + p["b1"])
+    h2 = np.tanh(h1 @ p["W2"] + p["b2"])
+    return h1, h2, h2 @ p["W3"] + p["b3"]
+
+
+def loss(p):
+    return ((forward(p)[-1] - T) ** 2).sum() / 2 / len(X)
+
+
+def gradient(p):
+    h1, h2, y = forward(p)
+    d_y = (y - T) / len(X)
+    d_a2 = d_y @ p["W3"].T * (1 - h2**2)
+    d_a1 = d_a2 @ p["W2"].T * (1 - h1**2)
+    d = {"W3": h2.T @ d_y, "b3": d_y.sum(axis=0), "W2": h1.T @ d_a2, "b2": d_a2.sum(axis=0)}
+    return d | {"W1": X.T @ d_a1, "b1": d_a1.sum(axis=0)}
+
+
+@pytest.mark.parametrize("elements", ["auto", "all"])
+def test_a_right_gradient_gives_a_report_that_prints_as_a_table(elements):
+    report = gradcheck(loss, gradient, P, elements=elements)
+    assert report.passed
+    assert [check.name for check in report] == list(P)
+    assert report.worst("complex_error") < 1e-13
+    assert report.worst("central_error") < 1e-8
+    lines = str(report).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(line.startswith(name) and line.endswith("ok") for name, line in zip(P, lines[1:], strict=False))
+
+
+def test_one_array_in_place_of_the_dict():
+    W = P["W1"]
+    assert gradcheck(lambda W: np.sin(W).sum(), lambda W: np.cos(W), W).passed
+    with pytest.raises(GradientError, match="theta is wrong"):
+        gradcheck(lambda W: np.sin(W).sum(), lambda W: -np.cos(W), W)
+    assert gradcheck(lambda w: w**3, lambda w: 3 * w**2, 0.7).passed
+
+
+def test_a_gradient_that_was_computed_before_is_compared_at_its_point():
+    report = gradcheck(loss, gradient(P), P)
+    assert "at the given parameters only" in str(report)
+    wrong = gradient(P) | {"W2": 2 * gradient(P)["W2"]}
+    for given in (wrong, lambda p: wrong):
+        with pytest.raises(GradientError, match="W2 is wrong"):
+            gradcheck(loss, given, P)
+    assert gradcheck(loss, lambda p: gradient(P), P).passed
+
+
+def test_float32_parameters_are_checked_in_float64():
+    assert gradcheck(loss, gradient, {name: array.astype(np.float32) for name, array in P.items()}).passed
+
+
+def changed(*names, by):
+    """The gradient with some of its arrays, by default all, put through a function."""
+    return lambda p: {name: by(d) if name in (names or P) else d for name, d in gradient(p).items()}
+
+
+def one_column(d):
+    d[:, 2] *= 3
+    return d
+
+
+def half_of_the_columns(d):
+    d[:, 3:] *= -1
+    return d
+
+
+def one_element(d):
+    d[1, 2] += 1e-8
+    return d
+
+
+def with_decay(p):
+    return gradient(p) | {"W1": gradient(p)["W1"] + 0.01 * p["W1"]}
+
+
+def swapped(p):
+    d = gradient(p)
+    return d | {"b1": d["b2"], "b2": d["b1"]}
+
+
+def without_tanh(p):
+    _, h2, y = forward(p)
+    d_a2 = (y - T) / len(X) @ p["W3"].T * (1 - h2**2)
+    d_a1 = d_a2 @ p["W2"].T
+    return gradient(p) | {"W1": X.T @ d_a1, "b1": d_a1.sum(axis=0)}
+
+
+WRONG = {  # the gradient, the arrays that are wrong, and what must be said
+    "a sign": (changed(by=lambda d: -d), list(P), ["it is -1 times the derivative", "a guess: a sign"]),
+    "twice": (changed(by=lambda d: 2 * d), list(P), ["it is 2 times", "½ of a square is missing"]),
+    "half": (changed("W2", by=lambda d: d / 2), ["W2"], ["it is 0.5 times", "a ½ too many"]),
+    "a sum for a mean": (
+        changed(by=lambda d: 5 * d),
+        list(P),
+        ["5 times", "a sum in the gradient, a mean in the loss", "batch of 5"],
+    ),
+    "a mean for a sum": (
+        changed(by=lambda d: d / 4),
+        list(P),
+        ["0.25 times", "a mean in the gradient, a sum in the loss"],
+    ),
+    "transposed": (changed("W2", by=np.transpose), ["W2"], ["the derivative transposed"]),
+    "laid out wrongly": (
+        changed("W1", by=lambda d: d.T.reshape(d.shape)),
+        ["W1"],
+        ["transposed, its numbers laid out"],
+    ),
+    "zero": (changed("W2", "b2", by=np.zeros_like), ["W2", "b2"], ["it is zero everywhere"]),
+    "one column": (changed("W3", by=one_column), ["W3"], ["only column 2 of the 3 is wrong; there it is 3 times"]),
+    "half of the columns": (
+        changed("W1", by=half_of_the_columns),
+        ["W1"],
+        ["only the second half of its 6 columns", "-1 times"],
+    ),
+    "one element": (changed("W1", by=one_element), ["W1"], ["only element [1, 2] of the 24 is wrong"]),
+    "rows in reverse": (changed("W2", by=np.flipud), ["W2"], ["rows in reverse order"]),
+    "only biases": (changed("b1", "b2", "b3", by=lambda d: d / 5), ["b1", "b2", "b3"], ["only vectors are wrong"]),
+    "decay": (with_decay, ["W1"], ["plus 0.01 times the parameters themselves"]),
+    "two arrays mixed up": (swapped, ["b1", "b2"], ["with respect to b1", "with respect to b2"]),
+    "derivative of tanh": (without_tanh, ["W1", "b1"], ["between W2, which is right, and b1"]),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_wrong_gradient_is_told_with_its_arrays_and_what_it_looks_like(mistake):
+    wrong, arrays, sentences = WRONG[mistake]
+    with pytest.raises(GradientError) as error:
+        gradcheck(loss, wrong, P)
+    assert isinstance(error.value, AssertionError)
+    report = error.value.report
+    assert [check.name for check in report if not check.passed] == arrays
+    said = " ".join(str(error.value).split())
+    for sentence in sentences:
+        assert sentence in said
+    for check in report:
+        if not check.passed:  # the worst element, with all three derivatives
+            right = gradient(P)[check.name][check.worst]
+            assert check.complex_step == pytest.approx(right, rel=1e-12)
+            assert check.central == pytest.approx(right, rel=1e-6)
+            assert check.analytic == wrong(P)[check.name][check.worst]
+            assert f"{check.name} is wrong, most at {list(check.worst)}" in said
+
+
+@pytest.mark.parametrize("mistake", ["a sign", "one column", "zero"])
+def test_the_same_is_told_where_the_loss_takes_no_complex_numbers(mistake):
+    wrong, arrays, sentences = WRONG[mistake]
+
+    def real(p):
+        return float(loss(p))
+
+    assert gradcheck(real, gradient, P).passed
+    with pytest.raises(GradientError) as error:
+        gradcheck(real, wrong, P)
+    said = " ".join(str(error.value).split())
+    assert [check.name for check in error.value.report if not check.passed] == arrays
+    assert "by central differences alone, because" in said
+    assert all(sentence in said for sentence in sentences)
+
+
+def test_an_accumulated_gradient_is_recognized():
+    total = {name: np.zeros_like(array) for name, array in P.items()}
+
+    def accumulated(p):
+        for name, d in gradient(p).items():
+            total[name] += d
+        return total
+
+    with pytest.raises(GradientError, match=r"2 times as large at a second call.*accumulated, and never reset"):
+        gradcheck(loss, accumulated, P)
+
+
+NO_FORM = {
+    "a name too few": (lambda p: {"W1": p["W1"]}, "has the names W1, expected W1, b1, W2"),
+    "a name too many": (lambda p: gradient(p) | {"c": 1.0}, "has the names .*c, expected"),
+    "no dict": (lambda p: 1.0, "type float, expected a dict"),
+    "nothing": (lambda p: None, "type NoneType, expected a dict"),
+    "another shape": (lambda p: gradient(p) | {"W1": gradient(p)["W1"].T}, r"W1 has the shape \(6, 4\).*transposed\?"),
+    "NaN": (lambda p: gradient(p) | {"b1": gradient(p)["b1"] * [1, 1, np.nan, 1, 1, 1]}, r"b1 is nan at \[2\]"),
+    "complex": (lambda p: gradient(p) | {"b1": gradient(p)["b1"] + 0j}, "b1 is complex128"),
+    "noise of its own": (
+        lambda p: changed(by=lambda d: d * np.random.default_rng().normal(size=d.shape))(p),
+        "noise of its own",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", NO_FORM)
+def test_a_gradient_without_the_form_of_the_parameters_is_wrong(form):
+    wrong, message = NO_FORM[form]
+    with pytest.raises(GradientError, match=message):
+        gradcheck(loss, wrong, P)
+
+
+def steps(p):
+    for name, d in gradient(p).items():
+        p[name] -= 0.1 * d
+    return gradient(p)
+
+
+REFUSED = {
+    "noise": (lambda p: loss(p) + np.random.default_rng().normal(), gradient, P, "draw fresh noise"),
+    "its own arrays": (lambda p: loss(P), gradient, P, "does not depend on W1"),
+    "an array that it forgets": (lambda p: loss(p | {"b2": P["b2"]}), gradient, P, "does not depend on b2"),
+    "an array that nothing uses": (
+        loss,
+        lambda p: gradient(p) | {"c": np.zeros(3)},
+        P | {"c": np.ones(3)},
+        "depend on c",
+    ),
+    "many numbers": (lambda p: forward(p)[-1], gradient, P, "expected one number"),
+    "NaN": (lambda p: np.nan * loss(p), gradient, P, "the loss is nan"),
+    "whole numbers": (loss, gradient, P | {"b1": np.arange(6)}, "b1 is int64: whole numbers have no derivative"),
+    "complex parameters": (loss, gradient, P | {"b1": P["b1"] + 0j}, "b1 is complex128"),
+    "no parameters": (loss, gradient, {}, "no parameters"),
+    "a step of the optimizer": (loss, steps, P, "writes into the parameters"),
+}
+
+
+@pytest.mark.parametrize("question", REFUSED)
+def test_a_question_without_an_answer_is_refused_by_name(question):
+    *arguments, reason = REFUSED[question]
+    with pytest.raises(Refused, match=reason) as error:
+        gradcheck(*arguments)
+    assert isinstance(error.value, (ValueError, GradientError))
+
+
+def test_a_typo_in_the_loss_is_its_own_error_and_changes_nothing():
+    kept = {name: array.copy() for name, array in P.items()}
+    with pytest.raises(KeyError, match="W4"):
+        gradcheck(lambda p: p["W4"].sum(), gradient, P)
+    for name, array in P.items():
+        np.testing.assert_array_equal(array, kept[name])
+
+
+def test_zeros_do_not_hide_a_mistake():
+    """At zero, 1 − tanh² is 1, and the gradient of all weights but the last is 0: a second point tells."""
+    zeros = {name: np.zeros_like(array) for name, array in P.items()}
+    for name, d in without_tanh(zeros).items():
+        np.testing.assert_array_equal(d, gradient(zeros)[name])
+    assert gradcheck(loss, gradient, zeros).passed
+    with pytest.raises(GradientError, match="nearby"):
+        gradcheck(loss, without_tanh, zeros)
+
+
+def test_a_gradient_that_is_zero_up_to_rounding_is_right():
+    w = np.linalg.lstsq(X, T[:, 0], rcond=None)[0]  # the minimum: what is left of the terms is rounding
+    assert gradcheck(lambda w: ((X @ w - T[:, 0]) ** 2).sum(), lambda w: 2 * X.T @ (X @ w - T[:, 0]), w).passed
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_verdict_does_not_depend_on_the_units_of_loss_and_parameters(scale):
+    units = {name: scale if name.startswith("W") else 1 / scale for name in P}
+    p = {name: array / units[name] for name, array in P.items()}
+
+    def arrays(q):
+        return {name: array * units[name] for name, array in q.items()}
+
+    def in_units(by):
+        return lambda q: {name: scale * units[name] * d for name, d in by(arrays(q)).items()}
+
+    assert gradcheck(lambda q: scale * loss(arrays(q)), in_units(gradient), p).passed
+    for name in P:
+        with pytest.raises(GradientError, match=f"{name} is wrong"):
+            gradcheck(lambda q: scale * loss(arrays(q)), in_units(changed(name, by=lambda d: d * (1 + 1e-6))), p)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_direction_sees_a_mistake_of_a_ten_billionth_of_the_gradient(seed):
+    """1e-10 of the norm of one array, in one element or in all; 1e-13 is rounding, and passes."""
+    rng = np.random.default_rng(seed)
+
+    def off(size, noise):
+        def wrong(p):
+            d = gradient(p)
+            return d | {"W2": d["W2"] + size * np.linalg.norm(d["W2"]) * noise / np.linalg.norm(noise)}
+
+        return wrong
+
+    everywhere, somewhere = rng.normal(size=(6, 6)), np.zeros((6, 6))
+    somewhere[tuple(rng.integers(6, size=2))] = 1
+    for noise in (everywhere, somewhere):
+        assert gradcheck(loss, off(1e-13, noise), P, seed=seed).passed
+        with pytest.raises(GradientError, match="W2 is wrong"):
+            gradcheck(loss, off(1e-10, noise), P, seed=seed)
+
+
+def test_no_false_alarm_on_a_thousand_random_networks():
+    """Of all depths, activations and losses, with kinks, dead units, zero biases, inputs that are zero, penalties."""
+    alarms = {}
+    for seed in range(1000):
+        *network, what = random_network(seed)
+        try:
+            gradcheck(*network)
+        except GradientError as error:
+            alarms[seed] = f"{what}: {error}"
+    assert not alarms
+
+
+def test_no_mistake_in_a_random_network_passes():
+    passed = []
+    mistakes = (lambda d: -d, lambda d: d * 1.001, np.zeros_like, lambda d: d + 1e-3 * np.abs(d).max())
+    for seed in range(250):
+        loss, right, p, what = random_network(seed)
+        name = list(p)[seed % len(p)]
+        by = mistakes[seed % len(mistakes)]
+        if np.array_equal(by(right(p)[name]), right(p)[name]):  # it happens to be right
+            continue
+        try:
+            gradcheck(loss, lambda p, r=right, n=name, by=by: r(p) | {n: by(r(p)[n])}, p)
+            passed.append((seed, what))
+        except GradientError:
+            pass
+    assert not passed
+
+
+MUSEUM = {  # of the bugs of notebook 10, those that can be in the backward pass alone: the arrays that it reaches
+    "σ² used as σ": ("W1 b1 W2 b2", "W3, which is right, and b2"),
+    "noise drawn again": ("W1 b1 W2 b2", "draw noise of its own"),
+    "KL without its ½": ("W1 b1 W2 b2", "W3, which is right, and b2"),
+    "KL with the wrong sign": ("W1 b1 W2 b2", "W3, which is right, and b2"),
+    "KL: sign of logvar": ("W1 b1 W2 b2", "only the second half of its 4 columns is wrong"),
+    "mean for sum": ("W1 b1 W2 b2 W3 b3 W4 b4", "it is 0.166667 times the derivative"),
+    "skipped activation": ("W1 b1 W2 b2 W3 b3", "W4, which is right, and b3"),
+    "(1 − x) term missing": ("W1 b1 W2 b2 W3 b3 W4 b4", "every element is wrong"),
+    "extra y (1 − y)": ("W1 b1 W2 b2 W3 b3 W4 b4", "every element is wrong"),
+    "sum for the mean over the batch": ("W1 b1 W2 b2 W3 b3 W4 b4", "it is 3 times the derivative"),
+}
+
+
+@pytest.mark.parametrize("bug", MUSEUM)
+def test_bugs_that_were_shipped_are_found_in_a_network_of_plain_numpy(bug):
+    names, sentence = MUSEUM[bug]
+    model = MuseumVAE()
+    assert gradcheck(model.loss, model.gradient, model.p).passed
+    wrong = MuseumVAE(bug)
+    with pytest.raises(GradientError) as error:
+        gradcheck(wrong.loss, wrong.gradient, wrong.p)
+    said = " ".join(str(error.value).split())
+    assert sentence in said
+    if error.value.report:
+        assert [check.name for check in error.value.report if not check.passed] == names.split()
+    assert re.search(r"a guess|noise|every element", said)
