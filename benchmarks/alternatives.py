@@ -18,7 +18,7 @@ from contenders import LATENT, PIXELS, Npvae, data_parser, load_data
 
 from npvae import Adam
 from npvae.commands import command, positive
-from npvae.data.datasets import batch
+from npvae.data.pixels import batch
 from npvae.distributions import gaussian_kl
 from npvae.layers import ReLU, Tanh, softplus
 

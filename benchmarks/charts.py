@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from contenders import LABELS
+from contenders import TITLES
 from matplotlib.figure import Figure
 
 FOLDER = Path(__file__).parent
@@ -25,7 +25,7 @@ def steps(results):
         axis.barh(range(len(names)), medians, xerr=errors, color=colors, ecolor="#404040", height=0.7)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("ms per step", fontsize=9)
-        axis.set_yticks(range(len(names)), [LABELS[name] for name in names] if axis is axes[0] else [], fontsize=9)
+        axis.set_yticks(range(len(names)), [TITLES[name] for name in names] if axis is axes[0] else [], fontsize=9)
         axis.tick_params(axis="x", labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     return figure
@@ -38,7 +38,7 @@ def growth(results):
         sizes = [row[what] for row in rows]
         for name, label in (
             ("npvae", "npvae"),
-            ("products", LABELS["products"]),
+            ("products", TITLES["products"]),
             ("peak", "as many operations at the speed of\nlarge square products"),
         ):
             axis.loglog(sizes, [row[name] for row in rows], "o-", markersize=4, label=label)

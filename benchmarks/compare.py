@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from contenders import CONTENDERS, LABELS, LATENT, Setup, data_parser, load_data
+from contenders import CONTENDERS, LATENT, TITLES, Setup, data_parser, load_data
 
 from npvae.commands import command, positive
 
@@ -153,7 +153,7 @@ def steps(options):
             rows[name] = {"ms": ms, "ratio": ratio, **losses.get(name, {})}
             loss = f"{losses[name]['loss']:9.4f}" if name in losses else ""
             print(
-                f"{LABELS[name]:<32}{ms['median']:8.2f}{ms['min']:8.2f}{ms['q25']:8.2f} –{ms['q75']:6.2f}"
+                f"{TITLES[name]:<32}{ms['median']:8.2f}{ms['min']:8.2f}{ms['q25']:8.2f} –{ms['q75']:6.2f}"
                 f"{ratio['median']:15.2f}{ratio['q25']:8.2f} –{ratio['q75']:5.2f}{loss:>11}",
                 flush=True,
             )
@@ -184,7 +184,7 @@ def first_epochs(options):
     for name in names:
         ratio = median_ratio(seconds[TRAIN], seconds[name])
         row = result[name] = {"seconds": float(np.median(seconds[name])), "MB": max(memory[name]), "ratio": ratio}
-        print(f"{LABELS.get(name, name):<32}{row['seconds']:9.2f}{row['MB']:9.0f}{ratio:12.2f}", flush=True)
+        print(f"{TITLES.get(name, name):<32}{row['seconds']:9.2f}{row['MB']:9.0f}{ratio:12.2f}", flush=True)
     return result
 
 
@@ -243,7 +243,7 @@ def evaluation(options):
         seconds = [answer[0] for answer in pairs]
         ratio = median_ratio([answer[0] for answer in answers["npvae"]], seconds)
         result[name] = {"seconds": float(np.median(seconds)), "ratio": ratio, "log p(x)": pairs[0][1]}
-        print(f"{LABELS[name]:<32}{result[name]['seconds']:9.2f}{ratio:15.2f}{pairs[0][1]:14.2f}", flush=True)
+        print(f"{TITLES[name]:<32}{result[name]['seconds']:9.2f}{ratio:15.2f}{pairs[0][1]:14.2f}", flush=True)
     values = [row["log p(x)"] for row in result.values()]
     assert max(values) - min(values) < 1e-3 * abs(values[0]), "the contenders do not estimate the same"
     return result
@@ -293,7 +293,7 @@ def installed(name):
 def main(arguments=None):
     parser = data_parser("python benchmarks/compare.py", __doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="(default: all)")
-    parser.add_argument("--contenders", nargs="+", choices=list(LABELS), help="(default: all that are installed)")
+    parser.add_argument("--contenders", nargs="+", choices=list(TITLES), help="(default: all that are installed)")
     parser.add_argument("--rounds", type=positive, default=21, help="of each contender (default: 21)")
     parser.add_argument("--steps", type=positive, default=60, help="per round, of the largest set-up (default: 60)")
     parser.add_argument("--starts", type=positive, default=3, help="from the shell, of each contender (default: 3)")
@@ -310,7 +310,7 @@ def main(arguments=None):
         if not hasattr(os, "sched_setaffinity"):
             parser.error("--cores needs an operating system that can bind a process to cores")
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
-    options.contenders = options.contenders or [name for name in LABELS if installed(name)]
+    options.contenders = options.contenders or [name for name in TITLES if installed(name)]
     if "npvae" not in options.contenders:
         options.contenders.insert(0, "npvae")
     dataset = load_data(options)  # so that a missing one fails here, and is drawn only once

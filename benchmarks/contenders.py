@@ -18,8 +18,9 @@ import numpy as np
 
 from npvae import VAE, Adam
 from npvae.commands import OneLineParser, UserError
-from npvae.data.datasets import batch, load
-from npvae.evaluate import IMAGES, ROWS, estimates
+from npvae.data.datasets import load
+from npvae.data.pixels import batch
+from npvae.evaluate import DECODED_AT_ONCE, ENCODED_AT_ONCE, estimates
 
 PIXELS, LATENT = 784, 20
 NAMES = ("encoder.0", "encoder.1", "decoder.0", "decoder.1")
@@ -154,10 +155,10 @@ class Torch:
     def log_p(self, images, samples):
         torch, total = self.torch, 0.0
         with torch.no_grad():
-            for start in range(0, len(images), IMAGES):
-                x = torch.from_numpy(images[start : start + IMAGES]).float() / 255
+            for start in range(0, len(images), ENCODED_AT_ONCE):
+                x = torch.from_numpy(images[start : start + ENCODED_AT_ONCE]).float() / 255
                 mu, logvar = self.encoder(x).chunk(2, dim=1)
-                log_w, size = [], max(1, ROWS // len(x))
+                log_w, size = [], max(1, DECODED_AT_ONCE // len(x))
                 for first in range(0, samples, size):
                     eps = torch.randn(min(size, samples - first), *mu.shape)
                     z = mu + torch.exp(logvar / 2) * eps
@@ -233,7 +234,7 @@ CONTENDERS = {
     "jax-scan": partial(Jax, scan=True),
     "peak": Peak,
 }
-LABELS = {
+TITLES = {
     "npvae": "npvae",
     "products": "the matrix products alone",
     "torch-fused": "PyTorch, fused Adam",

@@ -22,12 +22,14 @@ from npvae.layers import Dense
 
 PACKAGE = str(Path(npvae.__file__).parent)
 PIECES = {
+    "inputs": "checks of what is given",
     "vae": "reparameterization, rest of vae.py",
     "distributions": "densities, KL",
     "objectives": "densities, KL",
     "optimizers": "Adam",
 }
 ORDER = (
+    "checks of what is given",
     "matrix products",
     "biases",
     "activations",
@@ -69,8 +71,6 @@ def calling_piece(frame):
     while not frame.f_code.co_filename.startswith(PACKAGE) or frame.f_code.co_name in ("softplus", "sigmoid"):
         frame = frame.f_back
     module = Path(frame.f_code.co_filename).stem
-    if frame.f_code.co_name == "decoder_backward":
-        return "densities, KL"  # the chain rule's factor, on the gradient of log p(x|z)
     if module == "layers":
         return "biases" if isinstance(frame.f_locals["self"], Dense) else "activations"
     return PIECES[module]
@@ -79,9 +79,7 @@ def calling_piece(frame):
 def trace(contender):
     """Make the parameters, gradients and the optimizer's arrays of a contender traced ones, in place."""
     vae, adam = contender.vae, contender.adam
-    vae.parameters.values, vae.parameters.gradient = traced(vae.parameters.values), traced(vae.parameters.gradient)
-    for dense in [*vae.encoder.layers[::2], *vae.decoder.layers[::2]]:
-        dense.W, dense.b, dense.d_W, dense.d_b = map(traced, (dense.W, dense.b, dense.d_W, dense.d_b))
+    vae.parameters.bind(traced(vae.parameters.values), traced(vae.parameters.gradient))
     adam.scratch = traced(adam.scratch)
     adam.state |= {name: traced(adam.state[name]) for name in ("M", "V")}
     return contender

@@ -5,6 +5,9 @@ import functools
 import os
 import signal
 import sys
+import threading
+
+import npvae
 
 
 class UserError(Exception):
@@ -12,10 +15,11 @@ class UserError(Exception):
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argument parser that tells a mistake in one line, without the usage, and exits with 2."""
+    """An argument parser that knows --version, tells a mistake in one line, without the usage, and exits with 2."""
 
     def __init__(self, program, description, **options):
         super().__init__(prog=program, description=description, allow_abbrev=False, **options)
+        self.add_argument("--version", action="version", version=f"npvae {npvae.__version__}")
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}\n")
@@ -39,8 +43,9 @@ def command(program):
         @functools.wraps(main)
         def wrapped(arguments=None):
             for stream in (sys.stdout, sys.stderr):
-                stream.reconfigure(errors="replace")  # a terminal without Σ or − shows ? instead of failing
-            handler = signal.signal(signal.SIGTERM, _exit)  # by an exception, so that temporary files are removed
+                if hasattr(stream, "reconfigure"):  # those of a notebook cannot be, and need not
+                    stream.reconfigure(errors="replace")  # a terminal without Σ or − shows ? instead of failing
+            before = handle_signals({signal.SIGTERM: _exit})  # by an exception, so that temporary files are removed
             try:
                 return main(arguments)
             except BrokenPipeError:  # whoever read the output has gone, as in `… | head`
@@ -53,11 +58,21 @@ def command(program):
                 print(f"{program}: interrupted", file=sys.stderr)
                 return 128 + signal.SIGINT
             finally:
-                signal.signal(signal.SIGTERM, handler)
+                handle_signals(before)
 
         return wrapped
 
     return decorate
+
+
+def handle_signals(handlers):
+    """Set a handler for each signal; returns those that were set before, to be set again afterwards.
+
+    Only the main thread gets signals, and can say what becomes of them: in any other, this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
 
 
 def _exit(number, frame):

@@ -1,13 +1,12 @@
-"""The settings of a run, and the command line that is made from them."""
+"""The settings of a run, and what each of them may be."""
 
-import argparse
 import dataclasses
 import json
 import re
 from dataclasses import dataclass
 
 from npvae.commands import UserError
-from npvae.data.datasets import BINARIZATIONS
+from npvae.data.pixels import BINARIZATIONS
 from npvae.distributions import LIKELIHOODS
 from npvae.layers import ACTIVATIONS
 from npvae.objectives import OBJECTIVES
@@ -55,9 +54,9 @@ class Config:
     latent: int = setting(20, "number of latent variables", int, 1, 100_000)
     activation: str = setting("tanh", "of the hidden layers", choices=tuple(ACTIVATIONS))
     output_bias: str = setting(
-        "random",
+        "mean",
         "initial bias of the decoder's outputs; with mean it decodes to the mean training image",
-        choices=("random", "mean"),
+        choices=("mean", "random"),
     )
     objective: str = setting(
         "elbo",
@@ -85,12 +84,15 @@ class Config:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.metadata["many"]:
-                valid = isinstance(value, tuple) and all(_allowed(field, item) for item in value)
+                if isinstance(value, list):
+                    value = tuple(value)
+                    object.__setattr__(self, field.name, value)  # the dataclass is frozen
+                valid = isinstance(value, tuple) and all(allowed(field, item) for item in value)
                 valid = valid and (len(value) > 0 or len(field.default) == 0)
             else:
-                valid = _allowed(field, value)
+                valid = allowed(field, value)
             if not valid:
-                raise UserError(f"{option_name(field.name)} {value}: expected {_expected(field)}")
+                raise UserError(f"{option_name(field.name)} {value}: expected {expected(field)}")
         if self.likelihood == "gaussian" and self.binarize != "none":
             raise UserError(f"--likelihood gaussian needs grey pixels, not --binarize {self.binarize}")
         epochs = [epoch for epoch, _ in self.stages]
@@ -142,7 +144,7 @@ class Config:
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise UserError(f"unknown setting {', '.join(sorted(unknown))}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        return cls(**values)
 
     def to_json(self):
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -153,7 +155,8 @@ def option_name(name):
     return "--" + name.replace("_", "-")
 
 
-def _allowed(field, value):
+def allowed(field, value):
+    """Whether this may be the value of a setting, or one of its values where it has many."""
     limits = field.metadata
     if limits["kind"] is bool:
         return isinstance(value, bool)
@@ -168,7 +171,8 @@ def _allowed(field, value):
     )
 
 
-def _expected(field):
+def expected(field):
+    """What may be, in words."""
     limits = field.metadata
     if limits["choices"]:
         return "one of " + ", ".join(limits["choices"])
@@ -180,46 +184,3 @@ def _expected(field):
     if limits["low"] is not None:
         return f"{noun} from {limits['low']:,} to {limits['high']:,}"
     return noun
-
-
-def add_settings(parser):
-    """An option for each setting; an option that is not given leaves no trace in the parsed namespace."""
-    for field in dataclasses.fields(Config):
-        limits = field.metadata
-        if limits["kind"] is bool:
-            parser.add_argument(
-                option_name(field.name), action="store_true", default=argparse.SUPPRESS, help=limits["help"]
-            )
-            continue
-        default = " ".join(map(str, field.default)) if limits["many"] else field.default
-        parser.add_argument(
-            option_name(field.name),
-            type=_converter(field),
-            nargs="+" if limits["many"] else None,
-            metavar="{" + ",".join(limits["choices"]) + "}" if limits["choices"] else field.name.upper(),
-            default=argparse.SUPPRESS,
-            help=limits["help"] + ("" if default == "" else f" (default: {default})"),
-        )
-
-
-def _converter(field):
-    def convert(text):
-        try:
-            value = field.metadata["kind"](text)
-        except ValueError:
-            value = None
-        if value is None or not _allowed(field, value):
-            raise argparse.ArgumentTypeError(f"{text}: expected {_expected(field)}")
-        return value
-
-    return convert
-
-
-def given_settings(options):
-    """The settings that were given on the command line, a dict of name to value."""
-    names = {field.name for field in dataclasses.fields(Config)}
-    return {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in vars(options).items()
-        if name in names
-    }

@@ -8,17 +8,18 @@ import numpy as np
 from tqdm import tqdm
 
 from npvae.commands import UserError, command, positive
-from npvae.data.datasets import BINARIZATIONS, batch, one_hot
+from npvae.data.pixels import BINARIZATIONS, batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.objectives import log_mean_exp, log_weights
-from npvae.runs import Run, run_parser
+from npvae.runs import Run, require_fit, run_parser
 from npvae.vae import reparameterize
 
 NOISE_SEED = 1  # the same noise at each evaluation, so that the same parameters give the same numbers
-IMAGES = 500  # encoded at once, or fewer, so that
-WEIGHTS = 5_000_000  # at most so many log weights, images times samples, are held at once
-ROWS = 500  # images times samples decoded at once
+ENCODED_AT_ONCE = 500  # images, or fewer, so that
+LOG_WEIGHTS_AT_ONCE = 5_000_000  # at most so many, images times samples, are held
+DECODED_AT_ONCE = 500  # images times samples
 BOUNDS = (1, 5, 50, 500, 5000)  # samples of the importance-weighted bounds
+APART = 1.3  # bounds whose numbers of samples differ by a smaller factor are hardly two: their labels would overlap
 ENOUGH = 500  # samples from which on the bound may be called an estimate of −log p(x)
 ACTIVE = 0.01  # variance of a latent's posterior mean over the examples above which it is active (Burda et al. 2016)
 
@@ -43,12 +44,21 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False):
     dict of str to float64 array
         Nats: 'reconstruction' −E log p(x|z) (N,), 'kl' (N, J) of each latent, and 'iwae' (len(bounds), N), the losses
         −log 1/k Σ w (Burda et al. 2016), which fall towards −log p(x) as k grows; 'mu' (N, J).
+
+    Raises
+    ------
+    ValueError
+        If there are no samples, or not enough for a bound.
     """
+    if samples < 1:
+        raise ValueError(f"samples is {samples}, expected 1 or more")
+    if any(not 1 <= k <= samples for k in bounds):
+        raise ValueError(f"bounds are {', '.join(map(str, bounds))}: expected each from 1 to samples, {samples}")
     rng = np.random.default_rng(NOISE_SEED)
     count, dtype = len(images), vae.parameters.values.dtype
     result = {"reconstruction": np.empty(count), "iwae": np.empty((len(bounds), count))}
     result |= {"kl": np.empty((count, vae.latent)), "mu": np.empty((count, vae.latent))}
-    block = max(1, min(IMAGES, WEIGHTS // samples))
+    block = max(1, min(ENCODED_AT_ONCE, LOG_WEIGHTS_AT_ONCE // samples))
     off = None if progress else True  # None: off where standard error is no terminal
     with tqdm(total=count * samples, unit=" samples", unit_scale=True, disable=off, leave=False) as bar:
         for start in range(0, count, block):
@@ -57,7 +67,7 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False):
             # in float64, because (z − mu) / sigma loses its digits where sigma is small
             mu, logvar = (array.astype(np.float64) for array in vae.encode(x, y))  # (B, J)
             log_p_x, log_w = np.empty((2, samples, len(x)))
-            size = max(1, ROWS // len(x))
+            size = max(1, DECODED_AT_ONCE // len(x))
             for first in range(0, samples, size):
                 chunk = slice(first, min(first + size, samples))
                 eps = rng.standard_normal((chunk.stop - first, *mu.shape), np.float32)
@@ -74,7 +84,7 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False):
     return result
 
 
-def bound_terms(vae, images, labels=None, samples=1):
+def loss_terms(vae, images, labels=None, samples=1):
     """What the metrics say of each example: the bound that `vae` is trained on, at β = 1, and the terms of −ELBO.
 
     Parameters are those of `estimates`. Returns a dict of str to (N,) float64 array, nats: 'loss', 'reconstruction' and
@@ -98,8 +108,9 @@ def protocol(config):
 def evaluate(run, dataset, samples, progress=False):
     """What the command says about a run, as a dict that can be written as JSON; the losses are nats per example."""
     state = run.load_checkpoint()  # once: a run that still trains replaces it
-    vae = run.vae(dataset, state)
-    bounds = [k for k in BOUNDS if 1.3 * k < samples] + [samples]
+    vae = run.vae(state)
+    require_fit(dataset, vae)
+    bounds = [k for k in BOUNDS if APART * k < samples] + [samples]
     terms = estimates(vae, dataset.test_images, dataset.test_labels, samples, bounds, progress)
     iwae_losses = list(map(mean_and_error, terms["iwae"]))
     variance = terms["mu"].var(axis=0)
@@ -171,8 +182,8 @@ def main(arguments=None):
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
 
-    run = Run.open(options.run)
-    dataset = run.dataset(options.data_dir)
+    run = Run.open(options.run, options.data_dir)
+    dataset = run.dataset()
     result = evaluate(run, dataset, options.importance_samples or run.config.samples, progress=True)
     print(json.dumps(result) if options.json else "\n".join([str(dataset), *describe(result, run.config)]), flush=True)
     if options.importance_samples:
@@ -180,7 +191,7 @@ def main(arguments=None):
 
         try:
             run.save_evaluation(result)
-            drawn = plot.draw(run, None, dataset, ["bounds"])
+            drawn = plot.draw(run, ["bounds"])
         except OSError as error:
             raise UserError(f"{run.folder} cannot be written ({error.strerror}): keep what was printed") from error
         if not options.json:

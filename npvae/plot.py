@@ -8,15 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from npvae.commands import UserError, command
-from npvae.data.datasets import batch, one_hot
+from npvae.data.pixels import batch, one_hot
 from npvae.files import replacing
-from npvae.runs import Run, run_parser
+from npvae.runs import Run, require_fit, run_parser
 from npvae.vae import reparameterize
 
 SEED = 2  # of every draw in a picture: the same run, the same pictures
 TRAIN, TEST = "#0072B2", "#D55E00"  # two colours of Okabe & Ito 2008
 # ten colours that colour-blind people tell apart (Petroff 2021, arXiv 2107.02270), in the order of the digits
-CLASSES = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
+CLASS_COLOURS = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
 GAP = 2  # pixels between images
 
 
@@ -35,20 +35,21 @@ def tile(images, columns, image_shape):
     return page
 
 
-def picture(title, images, columns, dataset, row_labels=(), column_labels=()):
-    """A figure of images (N, D) in rows of `columns`: ink on paper for digits, grey values as they are for faces."""
-    page = tile(images, columns, dataset.image_shape)
+def picture(title, images, columns, image_shape, row_labels=(), column_labels=(), ink=True):
+    """A figure of images (N, D) in rows of `columns`: dark ink on paper, or without `ink` grey values as they are."""
+    page = tile(images, columns, image_shape)
     height, width = page.shape
     scale = 7.2 / width  # inches per pixel
     figure = Figure(
         figsize=(7.2 + 0.4 * bool(row_labels), height * scale + 0.5 + 0.3 * bool(column_labels)), layout="constrained"
     )
     axes = figure.add_subplot()
-    axes.imshow(page, cmap="gray" if dataset.name == "frey" else "gray_r", vmin=0, vmax=1)
+    axes.imshow(page, cmap="gray_r" if ink else "gray", vmin=0, vmax=1)
     axes.set_title(title, fontsize=10)
-    rows, cell_height, cell_width = height // dataset.image_shape[0], *(side + GAP for side in dataset.image_shape)
-    axes.set_yticks([GAP + (i + 0.5) * cell_height - 1.5 for i in range(min(rows, len(row_labels)))], row_labels)
-    axes.set_xticks([GAP + (i + 0.5) * cell_width - 1.5 for i in range(len(column_labels))], column_labels)
+    for set_ticks, labels, side in zip(
+        (axes.set_yticks, axes.set_xticks), (row_labels, column_labels), image_shape, strict=True
+    ):
+        set_ticks([GAP + i * (side + GAP) + (side - 1) / 2 for i in range(len(labels))], labels)  # at the middle
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=9)
     axes.spines[:].set_visible(False)
@@ -60,7 +61,7 @@ def examples(dataset, rows, vae):
     return batch(dataset.test_images, rows), one_hot(dataset.test_labels, rows, vae.classes)
 
 
-def learning_curves(run, vae, dataset):
+def learning_curves(run):
     rows = run.metrics()
     if not rows:
         raise NotApplicable("no epoch is finished yet")
@@ -90,24 +91,24 @@ def learning_curves(run, vae, dataset):
     return figure
 
 
-def reconstructions(run, vae, dataset):
+def reconstructions(vae, dataset):
     columns = min(10, len(dataset.test_images))
     count = min(20, len(dataset.test_images)) // columns * columns  # one full row or two
     x, y = examples(dataset, slice(0, count), vae)  # (count, D)
     pairs = np.stack([half.reshape(-1, columns, x.shape[1]) for half in (x, vae.reconstruct(x, y))], axis=1)
     labels = ["original", "reconstruction"] * len(pairs)
     title = "Test images and their reconstructions at the posterior mean"
-    return picture(title, pairs.reshape(-1, x.shape[1]), columns, dataset, labels)
+    return picture(title, pairs.reshape(-1, x.shape[1]), columns, dataset.image_shape, labels, ink=dataset.ink)
 
 
-def samples(run, vae, dataset):
+def samples(vae, dataset):
     y = one_hot(np.arange(100) % max(vae.classes, 1), slice(None), vae.classes)  # all labels in turn
     images = vae.sample(100, np.random.default_rng(SEED), y)
     title = "Pixel means decoded from z drawn from the prior N(0, I)" + ", and all labels in turn" * bool(vae.classes)
-    return picture(title, images, 20, dataset)
+    return picture(title, images, 20, dataset.image_shape, ink=dataset.ink)
 
 
-def manifold(run, vae, dataset, side=20):
+def manifold(vae, dataset, side=20):
     """Figure 4 of the paper: equal steps in probability, put through the inverse CDF of the standard normal."""
     if vae.latent != 2:
         raise NotApplicable(f"needs a run with --latent 2, this one has {vae.latent}")
@@ -115,13 +116,14 @@ def manifold(run, vae, dataset, side=20):
         raise NotApplicable("a conditional run has a plane for each label: see digits.png")
     quantiles = [NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)]
     z = np.array([(z1, z2) for z2 in reversed(quantiles) for z1 in quantiles], np.float32)  # (side², 2)
-    figure = picture("The decoded latent plane at equal steps in probability", vae.decode(z), side, dataset)
+    title = "The decoded latent plane at equal steps in probability"
+    figure = picture(title, vae.decode(z), side, dataset.image_shape, ink=dataset.ink)
     figure.axes[0].set_xlabel(f"z₁ from {quantiles[0]:.2f} to {quantiles[-1]:.2f}")
     figure.axes[0].set_ylabel(f"z₂ from {quantiles[0]:.2f} to {quantiles[-1]:.2f}")
     return figure
 
 
-def posterior_means(run, vae, dataset, count=5000):
+def posterior_means(vae, dataset, count=5000):
     """Where the encoder puts test images; more than two latents are seen along the two directions of most variance."""
     mu, logvar = vae.encode(*examples(dataset, slice(0, count), vae))  # (N, J)
     if vae.latent == 1:
@@ -146,17 +148,18 @@ def posterior_means(run, vae, dataset, count=5000):
         axes.scatter(*points.T, s=4, color=TRAIN, alpha=0.6, linewidths=0)
         return figure
     labels = dataset.test_labels[:count]
-    axes.scatter(*points.T, s=4, c=[CLASSES[label % 10] for label in labels], alpha=0.6, linewidths=0)
-    for label in np.unique(labels):
+    colours = {label: CLASS_COLOURS[label % len(CLASS_COLOURS)] for label in np.unique(labels)}
+    axes.scatter(*points.T, s=4, c=[colours[label] for label in labels], alpha=0.6, linewidths=0)
+    for label, colour in colours.items():
         centre = np.median(points[labels == label], axis=0)
-        box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": CLASSES[label % 10], "linewidth": 2}
+        box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 2}
         axes.text(*centre, str(label), ha="center", va="center", fontsize=11, fontweight="bold", bbox=box)
-        axes.scatter([], [], s=30, color=CLASSES[label % 10], label=str(label))  # for the legend: circles may overlap
+        axes.scatter([], [], s=30, color=colour, label=str(label))  # for the legend: circles may overlap
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
     return figure
 
 
-def interpolations(run, vae, dataset, rows=8, steps=11):
+def interpolations(vae, dataset, rows=8, steps=11):
     """Straight lines in z between the posterior means of two test images; the images themselves at both ends."""
     ends = np.random.default_rng(SEED).choice(
         len(dataset.test_images), (2, rows), replace=len(dataset.test_images) < 2 * rows
@@ -172,10 +175,10 @@ def interpolations(run, vae, dataset, rows=8, steps=11):
     images = np.concatenate([x0[None], between, x1[None]]).swapaxes(0, 1).reshape(rows * (steps + 2), -1)
     title = "From one test image to another in equal steps of z" + " and of the label" * bool(vae.classes)
     names = ["image", *[f"{i / (steps - 1):.1f}" for i in range(steps)], "image"]
-    return picture(title, images, steps + 2, dataset, column_labels=names)
+    return picture(title, images, steps + 2, dataset.image_shape, column_labels=names, ink=dataset.ink)
 
 
-def digits(run, vae, dataset, count=10):
+def digits(vae, dataset, count=10):
     """Ten images of each class.
 
     A conditional model decodes the same draws of z from the prior, one for each column, with the label of each row. Any
@@ -198,10 +201,11 @@ def digits(run, vae, dataset, count=10):
         title = "A test image of each class (left), and ten images decoded from draws of its posterior q(z|x)"
         columns = count + 1
     images = np.reshape(images, (len(classes) * columns, -1))
-    return picture(title, images, columns, dataset, row_labels=[str(label) for label in classes])
+    labels = [str(label) for label in classes]
+    return picture(title, images, columns, dataset.image_shape, labels, ink=dataset.ink)
 
 
-def bounds(run, vae, dataset):
+def bounds(run):
     """The importance-weighted bounds of the last evaluation against their number of samples."""
     try:
         result = json.loads(run.evaluation.read_text(encoding="utf-8"))
@@ -231,26 +235,29 @@ def bounds(run, vae, dataset):
     return figure
 
 
-PICTURES = {
-    "learning-curves": learning_curves,
+OF_THE_RUN = {"learning-curves": learning_curves, "bounds": bounds}
+OF_THE_MODEL = {
     "reconstructions": reconstructions,
     "samples": samples,
     "manifold": manifold,
     "posterior-means": posterior_means,
     "interpolations": interpolations,
     "digits": digits,
-    "bounds": bounds,
 }
+PICTURES = (*OF_THE_RUN, *OF_THE_MODEL)
 BASIC = ("learning-curves", "reconstructions", "samples")
 
 
-def draw(run, vae, dataset, names=PICTURES):
-    """Draw pictures into the run's folder; returns for each name its path, or why there is none."""
+def draw(run, names, *model):
+    """Draw pictures into the run's folder; returns for each name its path, or why there is none.
+
+    `model` is (vae, dataset), which those of `OF_THE_MODEL` are about.
+    """
     outcome = {}
     for name in names:
         path = run.images / f"{name}.png"
         try:
-            figure = PICTURES[name](run, vae, dataset)
+            figure = OF_THE_RUN[name](run) if name in OF_THE_RUN else OF_THE_MODEL[name](*model)
         except NotApplicable as reason:
             outcome[name] = f"no {path.name}: {reason}"
             continue
@@ -266,9 +273,10 @@ def main(arguments=None):
     parser = run_parser("python -m npvae.plot", "Draw the pictures of a run into its folder images/.")
     options = parser.parse_args(arguments)
 
-    run = Run.open(options.run)
-    dataset = run.dataset(options.data_dir)
-    for line in draw(run, run.vae(dataset), dataset).values():
+    run = Run.open(options.run, options.data_dir)
+    dataset, vae = run.dataset(), run.vae()
+    require_fit(dataset, vae)
+    for line in draw(run, PICTURES, vae, dataset).values():
         print(line)
     return 0
 

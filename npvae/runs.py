@@ -5,8 +5,10 @@ Each file is written whole or not at all.
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -14,7 +16,8 @@ import numpy as np
 
 from npvae.commands import OneLineParser, UserError
 from npvae.config import Config
-from npvae.data.datasets import binarize, load
+from npvae.data import datasets
+from npvae.data.pixels import binarize
 from npvae.files import replacing
 from npvae.vae import VAE
 
@@ -63,11 +66,12 @@ class Run:
             raise
 
     @classmethod
-    def open(cls, folder):
-        """Read the folder of a run; what is not one is a UserError."""
+    def open(cls, folder, data_dir=""):
+        """Read the folder of a run; what is not one is a UserError. Its data may have moved to `data_dir` meanwhile."""
         path = Path(folder) / "config.json"
         try:
-            return cls(folder, Config.from_json(path.read_text(encoding="utf-8")))
+            config = Config.from_json(path.read_text(encoding="utf-8"))
+            return cls(folder, dataclasses.replace(config, data_dir=data_dir or config.data_dir))
         except FileNotFoundError as error:
             raise UserError(f"{folder} is not a run: it has no config.json") from error
         except (UserError, OSError, ValueError, TypeError, AttributeError) as error:
@@ -131,20 +135,54 @@ class Run:
         except Exception as error:  # a damaged zip file raises whatever its damaged bytes lead to
             raise UserError(f"{self.checkpoint} is broken ({type(error).__name__}: {error})") from error
 
-    def dataset(self, data_dir=""):
-        """The data of the run, from `data_dir` or else from where the run had them."""
-        return load_data(self.config, data_dir or self.config.data_dir)
+    def dataset(self):
+        """The data of the run."""
+        return load_data(self.config)
 
-    def vae(self, dataset, state=None):
-        """The trained model for the images of `dataset`; `state` is what `load_checkpoint` returned, if it was read."""
-        model = make_vae(self.config, dataset)
-        restore(model.parameters.values, state or self.load_checkpoint(), "parameters", self.checkpoint)
+    def vae(self, state=None):
+        """The trained model; `state` is what `load_checkpoint` returned, if it was read."""
+        state = state or self.load_checkpoint()
+        model = make_vae(self.config, *self.kind(state))
+        restore(model.parameters.values, state, "parameters", self.checkpoint)
         return model
 
+    def kind(self, state):
+        """(image_shape, classes) of what the model was trained on."""
+        if "image_shape" not in state:  # by an older version: the data have to tell
+            dataset = self.dataset()
+            return dataset.image_shape, dataset.classes
+        image_shape, classes = np.zeros(2, np.int64), np.zeros((), np.int64)
+        restore(image_shape, state, "image_shape", self.checkpoint)
+        restore(classes, state, "classes", self.checkpoint)
+        if image_shape.min() < 1 or classes < 0:
+            raise UserError(f"{self.checkpoint} is of images of {image_shape} pixels, {classes} labels: it is broken")
+        return tuple(image_shape.tolist()), int(classes)
 
-def load_data(config, data_dir):
+
+def load(folder):
+    """The trained model in the folder of a run; its training images are not needed.
+
+    Parameters
+    ----------
+    folder : str or Path
+        What `python -m npvae.train` left; a checkpoint of an older version needs the data of the run too.
+
+    Returns
+    -------
+    VAE
+        With the `image_shape` of its images: `vae.sample(16, rng).reshape(16, *vae.image_shape)`.
+
+    Raises
+    ------
+    UserError
+        If the folder is not that of a run, or its checkpoint is missing or broken; the message is one line.
+    """
+    return Run.open(folder).vae()
+
+
+def load_data(config):
     """The data set of the settings, under the protocol that they name."""
-    dataset = binarize(load(config.dataset, data_dir), config.binarize)
+    dataset = binarize(datasets.load(config.dataset, config.data_dir), config.binarize)
     if config.conditional and not dataset.classes:
         raise UserError(f"--conditional needs labels, and {dataset.name} has none")
     if config.conditional and dataset.test_labels.max() >= dataset.classes:
@@ -152,11 +190,23 @@ def load_data(config, data_dir):
     return dataset
 
 
-def make_vae(config, dataset, rng=None):
-    """The model of the settings for the images of `dataset`; `rng` draws its initial parameters."""
-    pixels, classes = dataset.train_images.shape[1], dataset.classes if config.conditional else 0
+def make_vae(config, image_shape, classes, rng=None):
+    """The model of the settings for such images and so many labels; `rng` draws its parameters, which else are zero."""
     names = ("hidden", "latent", "activation", "likelihood", "objective")
-    return VAE(pixels, classes=classes, rng=rng, **{name: getattr(config, name) for name in names})
+    settings = {name: getattr(config, name) for name in names}
+    classes = classes if config.conditional else 0
+    vae = VAE(math.prod(image_shape), classes=classes, rng=rng, zeros=rng is None, **settings)
+    vae.image_shape = image_shape
+    return vae
+
+
+def require_fit(dataset, vae):
+    """A UserError where the images or labels of a data set are not of the kind that the model was made for."""
+    if dataset.image_shape != vae.image_shape:
+        found, expected = (" × ".join(map(str, shape)) for shape in (dataset.image_shape, vae.image_shape))
+        raise UserError(f"{dataset.name} has images of {found} pixels, expected {expected}, as in training")
+    if vae.classes not in (0, dataset.classes):
+        raise UserError(f"{dataset.name} has {dataset.classes} labels, expected {vae.classes}, as in training")
 
 
 def taken(folder):

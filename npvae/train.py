@@ -2,132 +2,29 @@
 
 import dataclasses
 import itertools
-import json
-import math
 import os
 import shlex
 import shutil
 import signal
 import sys
 import time
-import zlib
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from npvae.commands import OneLineParser, UserError, command
-from npvae.config import Config, add_settings, given_settings, option_name
-from npvae.data.datasets import batch, data_folder, draw_binary, one_hot
-from npvae.evaluate import bound_terms
-from npvae.optimizers import OPTIMIZERS
-from npvae.runs import TEXT_COLUMNS, Run, load_data, make_vae, restore, taken
+from npvae.commands import OneLineParser, UserError, command, handle_signals
+from npvae.config import Config, option_name
+from npvae.data.datasets import data_folder
+from npvae.evaluate import loss_terms
+from npvae.options import add_settings, given_settings
+from npvae.runs import TEXT_COLUMNS, Run, load_data, taken
+from npvae.training import Diverged, Training
 
-WEIGHTS, ORDER, NOISE = range(3)  # what a run draws, each from a stream of its own
 EXTENDABLE = ("epochs", "dataset", "data_dir")  # may change when a run is resumed; the images must be the same
-
-
-class Diverged(Exception):
-    """The loss is no longer a finite number."""
-
-
-class Training:
-    """All that changes while a model trains: two of them with the same state go on alike, bit for bit.
-
-    Initial weights, noise and the order of the examples in each epoch are independent streams of one seed. The order is
-    a function of the epoch; the noise, dynamic binarization included, goes on from the state of its generator, which is
-    part of the checkpoint, as are the sums over the part of an epoch that is done.
-    """
-
-    def __init__(self, config, dataset):
-        self.config, self.images, self.labels = config, dataset.train_images, dataset.train_labels
-        self.rng = self.stream(NOISE)
-        self.vae = make_vae(config, dataset, self.stream(WEIGHTS))
-        if config.output_bias == "mean":
-            mean = np.clip(self.images.mean(axis=0) / 255, 0.001, 0.999)  # (D,); of 0 the bias would be −∞
-            self.vae.decoder.layers[-1].b[: len(mean)] = np.log(mean / (1 - mean))  # sigmoid⁻¹
-        adam = {"beta1": config.adam_beta1, "beta2": config.adam_beta2, "epsilon": config.adam_epsilon}
-        constants = adam if config.optimizer == "adam" else {}
-        self.optimizer = OPTIMIZERS[config.optimizer](self.vae.parameters, config.learning_rate, **constants)
-        self.epoch = np.zeros((), np.int64)  # finished epochs
-        self.examples = np.zeros((), np.int64)  # done in the epoch that is under way
-        self.sums = np.zeros(4)  # over these: loss, reconstruction and KL, nats, and seconds
-        # so that no run goes on with other data
-        checksum = zlib.crc32(self.labels if config.conditional else b"", zlib.crc32(self.images))
-        self.data = np.array([len(self.images), checksum])
-
-    def stream(self, *purpose):
-        """A generator for one purpose; a seed's streams are independent of each other and of every other seed's."""
-        return np.random.default_rng(np.random.SeedSequence(self.config.seed, spawn_key=purpose))
-
-    def arrays(self):
-        """All that a checkpoint holds, name → array, but the generator's state."""
-        arrays = {
-            "parameters": self.vae.parameters.values,
-            "epoch": self.epoch,
-            "examples": self.examples,
-            "sums": self.sums,
-        }
-        return arrays | {f"optimizer.{name}": array for name, array in self.optimizer.state.items()}
-
-    def save(self, run):
-        random_state = np.array(json.dumps(self.rng.bit_generator.state))
-        run.save_checkpoint(self.arrays() | {"data": self.data, "random_state": random_state})
-
-    def load(self, run):
-        state = run.load_checkpoint()
-        if not np.array_equal(state.get("data"), self.data):
-            raise UserError(f"{run.folder} was trained on other images or labels than these {len(self.images):,}")
-        for name, array in self.arrays().items():
-            restore(array, state, name, run.checkpoint)
-        if not (self.epoch >= 0 and 0 <= self.examples <= len(self.images)):
-            raise UserError(f"{run.checkpoint} stands at epoch {self.epoch}, example {self.examples}: it is broken")
-        try:
-            self.rng.bit_generator.state = json.loads(str(state["random_state"]))
-        except (KeyError, ValueError, TypeError, OverflowError) as error:
-            raise UserError(f"{run.checkpoint} has no random state that NumPy can go on from: {error}") from error
-
-    def steps(self):
-        """Finish the epoch that is under way; yields after each step the number of its examples."""
-        order = self.stream(ORDER, int(self.epoch)).permutation(len(self.images))
-        self.optimizer.learning_rate = self.config.learning_rate_after(self.epoch)
-        while self.examples < len(self.images):
-            began = time.perf_counter()
-            x, y = self.inputs(order[self.examples : self.examples + self.config.batch_size])
-            eps = self.rng.standard_normal((self.config.samples, len(x), self.config.latent), np.float32)
-            loss = self.vae.loss(x, eps, y, self.beta())
-            if not math.isfinite(loss):
-                raise Diverged(f"the loss is {loss}")
-            self.vae.backward()
-            self.optimizer.step()
-            seconds = time.perf_counter() - began
-            vae = self.vae
-            self.sums += *(terms.sum().item() for terms in (vae.losses, vae.reconstruction, vae.kl)), seconds
-            self.examples += len(x)
-            yield len(x)
-
-    def inputs(self, rows):
-        """(x, y): the pixels of these examples, binarized anew if that is the protocol, and their labels."""
-        images = self.images[rows]
-        if self.config.binarize == "dynamic":
-            images = draw_binary(images, self.rng)
-        return batch(images), one_hot(self.labels, rows, self.vae.classes)
-
-    def beta(self):
-        """The weight of the KL term in the step that comes next."""
-        return self.config.beta_after(float(self.epoch + self.examples / len(self.images)))
-
-    def end_epoch(self):
-        self.epoch += 1
-        self.examples[...] = 0
-        self.sums[...] = 0
-
-    def position(self):
-        """Where the training is, in words: the step that comes next, counted from 1 at the start of the run."""
-        per_epoch = math.ceil(len(self.images) / self.config.batch_size)
-        step = int(self.epoch) * per_epoch + math.ceil(self.examples / self.config.batch_size)
-        return f"step {step + 1:,} (epoch {self.epoch + 1} of {self.config.epochs})"
+WIDTH = 80  # columns of a terminal, as narrow as they usually are
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")  # environment variables that OpenBLAS obeys
 
 
 class StopRequest:
@@ -135,55 +32,73 @@ class StopRequest:
 
     def __enter__(self):
         self.signal = None
-        self.handlers = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.before = handle_signals(dict.fromkeys((signal.SIGINT, signal.SIGTERM), self.note))
         return self
 
     def note(self, number, frame):
         self.signal = number
-        self.__exit__()
+        handle_signals(self.before)
 
     def __exit__(self, *exception):
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
+        handle_signals(self.before)
 
 
 def fit(training, run, dataset, stop):
     """Train to the last epoch, or to the step in which `stop.signal` is set; both ends, and each epoch, are saved."""
     rows = run.metrics()[: int(training.epoch)]  # a kill between metrics and checkpoint leaves a row too many
-    while training.epoch < training.config.epochs and not stop.signal:
-        train_epoch(training, stop)
-        if not np.isfinite(training.vae.parameters.values).all():
-            raise Diverged("a parameter is not finite")
-        if stop.signal:
-            training.save(run)
-            return
-        rows.append(measure(training, dataset, rows[-1]["seconds"] if rows else 0))
-        line = describe(rows[-1], training)
-        run.write_metrics(rows)
-        training.end_epoch()
-        training.save(run)
-        tqdm.write(line)  # last, because whoever reads the output may have gone
-        sys.stdout.flush()
-
-
-def train_epoch(training, stop):
-    """Finish the epoch that is under way, or the step in which `stop.signal` is set, behind a bar on a terminal."""
-    title = f"epoch {training.epoch + 1}/{training.config.epochs}"
-    done, count = int(training.examples), len(training.images)
-    with tqdm(desc=title, initial=done, total=count, unit=" images", disable=None, leave=False) as bar:
-        for examples in training.steps():
-            if not bar.disable:
-                bar.set_postfix_str("loss " + in_words(*training.sums[:3] / training.examples), refresh=False)
-                bar.update(examples)
+    with progress(training) as bar:
+        while training.epoch < training.config.epochs and not stop.signal:
+            train_epoch(training, bar, stop)
+            if not np.isfinite(training.vae.parameters.values).all():
+                raise Diverged("a parameter is not finite")
             if stop.signal:
+                training.save(run)
                 return
+            rows.append(measure(training, dataset, rows[-1]["seconds"] if rows else 0))
+            line = describe(rows[-1], training.config.epochs, speed(training))
+            run.write_metrics(rows)
+            training.end_epoch()
+            training.save(run)
+            tqdm.write(line)  # last, because whoever reads the output may have gone
+            sys.stdout.flush()
+
+
+def progress(training):
+    """A bar over the whole run, which stands where the training stands; on a terminal only."""
+    count = len(training.images)
+    return tqdm(
+        initial=int(training.epoch) * count + int(training.examples),
+        total=training.config.epochs * count,
+        smoothing=0,  # the time left is by the mean speed, which the evaluations slow down
+        delay=0.1,  # not before there is something to show
+        bar_format="{desc} |{bar}| {remaining} left{postfix}",
+        disable=None,
+        leave=False,
+    )
+
+
+def train_epoch(training, bar, stop):
+    """Finish the epoch that is under way, or the step in which `stop.signal` is set."""
+    bar.set_description_str(f"epoch {training.epoch + 1}/{training.config.epochs}", refresh=False)
+    for examples in training.steps():
+        if not bar.disable:
+            loss = in_words(*training.sums[:3] / training.examples, decimals=1)
+            bar.set_postfix_str(f"{tqdm.format_sizeof(speed(training))} images/s, loss {loss}", refresh=False)
+            bar.update(examples)
+        if stop.signal:
+            return
+
+
+def speed(training):
+    """Images per second of the training steps in the epoch that is under way."""
+    return training.examples / training.sums[3]
 
 
 def measure(training, dataset, seconds_before):
     """Evaluate at the end of an epoch: the row for metrics.csv."""
     began = time.perf_counter()
     config = training.config
-    terms = bound_terms(training.vae, dataset.test_images, dataset.test_labels, config.samples)
+    terms = loss_terms(training.vae, dataset.test_images, dataset.test_labels, config.samples)
     if not np.isfinite(terms["loss"]).all():
         raise Diverged("the loss of a test image is not finite")
     epoch, count = int(training.epoch) + 1, len(training.images)
@@ -199,27 +114,28 @@ def measure(training, dataset, seconds_before):
     return row
 
 
-def in_words(loss, reconstruction, kl):
+def in_words(loss, reconstruction, kl, decimals=2):
     """A loss, and reconstruction and KL of the same samples, with = and + where they add up to it."""
-    if abs(loss - reconstruction - kl) < 0.005:
-        return f"{loss:6.2f} = {reconstruction:6.2f} + KL {kl:5.2f}"
-    return f"{loss:6.2f} ({reconstruction:6.2f}, KL {kl:5.2f})"
+    half_a_digit = 0.5 * 10**-decimals  # rounding hides as much
+    adds_up = abs(loss - reconstruction - kl) < half_a_digit
+    total, first, second = (f"{nats:.{decimals}f}" for nats in (loss, reconstruction, kl))
+    return f"{total} = {first} + KL {second}" if adds_up else f"{total} ({first}, KL {second})"
 
 
-def describe(row, training):
-    """The row of an epoch in a line, with the speed of its training steps."""
-    train, test = (
-        f"{split} {in_words(row[f'{split}_loss'], row[f'{split}_reconstruction'], row[f'{split}_kl'])}"
-        for split in ("train", "test")
-    )
-    beta = f"   β {row['beta']:.3g}" * (row["beta"] != 1)
-    epochs, speed = training.config.epochs, len(training.images) / training.sums[3]
-    return f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}   {train}   {test}{beta}   {speed:,.0f} images/s"
+def describe(row, epochs, speed):
+    """The row of an epoch in a line; the speed, the least of it, only where 80 columns have room for it."""
+    epoch = f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
+    test = in_words(*(row[f"test_{name}"] for name in ("loss", "reconstruction", "kl")))
+    parts = [epoch, f"train {row['train_loss']:.2f}", f"test {test}"]
+    if row["beta"] != 1:
+        parts.append(f"β {row['beta']:.3g}")
+    line, with_speed = ("  ".join(shown) for shown in (parts, [*parts, f"{speed:,.0f} images/s"]))
+    return with_speed if len(with_speed) <= WIDTH else line
 
 
 def prepare(config):
     """Load the data that the settings name: (settings with what they were resolved to, dataset, training)."""
-    dataset = load_data(config, config.data_dir)
+    dataset = load_data(config)
     # a run finds its data again from any folder, and never falls back to others
     config = dataclasses.replace(config, dataset=dataset.name, data_dir=str(data_folder(config.data_dir).resolve()))
     return config, dataset, Training(config, dataset)
@@ -240,6 +156,20 @@ def start(options):
     return run, dataset, training
 
 
+def threads_advice():
+    """A line for a machine that other programs keep busy, where OpenBLAS is free to start threads; else None.
+
+    Its threads wait for each other by spinning, on cores that another program could use.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0  # mean of the last minute
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
+    one_thread = cores == 1 or "openblas" not in blas or any(name in os.environ for name in THREADS)
+    if one_thread or load <= cores / 2:
+        return None
+    return f"busy machine (load {load:.1f} on {cores} cores): OPENBLAS_NUM_THREADS=1 would be quicker"
+
+
 def free_name(name):
     """The first of runs/name, runs/name-2, runs/name-3, … that is not taken."""
     folders = (Path("runs", name if i == 1 else f"{name}-{i}") for i in itertools.count(1))
@@ -249,15 +179,15 @@ def free_name(name):
 def resume(options):
     """Go on with a run where its checkpoint was saved: (run, dataset, training)."""
     run = Run.open(options.resume)
-    changes = given_settings(options)
     if options.out is not None:
         raise UserError("--out cannot be given with --resume: a resumed run stays where it is")
-    for name, value in changes.items():
-        before = getattr(run.config, name)
-        text = " ".join(map(str, before)) if isinstance(before, tuple) else before
-        if name not in EXTENDABLE and value != before:
-            raise UserError(f"{option_name(name)} cannot change on --resume: {run.folder} has {text or 'none'}")
-    config, dataset, training = prepare(dataclasses.replace(run.config, **changes))
+    config = dataclasses.replace(run.config, **given_settings(options))
+    for field in dataclasses.fields(Config):
+        before, now = getattr(run.config, field.name), getattr(config, field.name)
+        if field.name not in EXTENDABLE and now != before:
+            text = " ".join(map(str, before)) if isinstance(before, tuple) else before
+            raise UserError(f"{option_name(field.name)} cannot change on --resume: {run.folder} has {text or 'none'}")
+    config, dataset, training = prepare(config)
     training.load(run)
     epochs = len(run.metrics())
     if epochs < training.epoch:
@@ -284,9 +214,12 @@ def main(arguments=None):
     )
     options = parser.parse_args(arguments)
 
+    busy = threads_advice()  # before the load is our own
     run, dataset, training = (start if options.resume is None else resume)(options)
     print(dataset)
     print(f"run: {run.folder}; {training.vae}, {training.vae.parameters.values.size:,} parameters", flush=True)
+    if busy:
+        print(busy, flush=True)
     with StopRequest() as stop:
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told in words of our own
@@ -317,7 +250,7 @@ def finish(training, run, dataset):
     after = f"{last['epoch']:.0f} epoch{'s' * (last['epoch'] > 1)}, {last['seconds']:.0f} s"
     loss = f"test loss ({run.config.bound}) {last['test_loss']:.2f} nats per example"
     print(f"{loss} after {after}; the run and its images are in {run.folder}")
-    plot.draw(run, training.vae, dataset, plot.BASIC)
+    plot.draw(run, plot.BASIC, training.vae, dataset)
     print(f"next: python -m npvae.plot {shlex.quote(str(run.folder))}")
     print(f"      python -m npvae.evaluate {shlex.quote(str(run.folder))}")
     return 0

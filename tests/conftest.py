@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+# before NumPy is loaded, and for the commands that are started: on a busy machine waiting threads stall each other
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 
@@ -13,8 +16,6 @@ from npvae.data.datasets import FILES, Dataset, load
 from npvae.data.idx import write_idx
 from npvae.distributions import standard_normal_log_density
 
-# of the commands that are started: on a busy machine waiting threads stall each other
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 SMALL = ("--hidden", "30", "--latent", "3")
 
 

@@ -10,9 +10,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from npvae.config import UserError
+from npvae.commands import UserError
 from npvae.data import datasets
-from npvae.data.datasets import FILES, NAMES, batch, load, one_hot
+from npvae.data.datasets import FILES, NAMES, load
 from npvae.data.idx import write_idx
 
 REAL_DATA = os.environ.get("NPVAE_DATA", "")  # the tests unset it
@@ -84,22 +84,6 @@ def mirror(monkeypatch, tmp_path, nowhere):
 @pytest.fixture
 def few_strokes(monkeypatch):
     monkeypatch.setattr(datasets, "STROKES_SIZES", (40, 20))
-
-
-def test_a_batch_is_the_rows_over_255_in_float32():
-    images = np.arange(256, dtype=np.uint8).reshape(64, 4)
-    rows = np.random.default_rng(0).permutation(64)
-    x = batch(images, rows)
-    assert x.dtype == np.float32
-    np.testing.assert_array_equal(x, (images.astype(float) / 255)[rows].astype(np.float32))  # the nearest float32
-    assert (x.min(), x.max()) == (0, 1)
-
-
-def test_a_batch_holds_the_rows_that_were_asked_for_in_order():
-    images = np.arange(10, dtype=np.uint8)[:, None]
-    np.testing.assert_array_equal(np.rint(255 * batch(images, [7, 0, 7])), [[7], [0], [7]])
-    np.testing.assert_array_equal(np.rint(255 * batch(images, slice(2, 4))), [[2], [3]])
-    np.testing.assert_array_equal(images[:, 0], range(10))
 
 
 @pytest.mark.parametrize("suffixes", [("",) * 4, (".gz",) * 4, ("", ".gz", ".gz", "")], ids=["plain", "gz", "mixed"])
@@ -335,10 +319,3 @@ def test_the_real_mnist_is_loaded():
     assert dataset.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     seen = {image.tobytes() for image in dataset.train_images}
     assert not any(image.tobytes() in seen for image in dataset.test_images), "a test digit in the training set"
-
-
-def test_one_hot_rows_pick_the_column_of_the_label():
-    labels = np.array([2, 0, 1, 2], np.uint8)
-    np.testing.assert_array_equal(one_hot(labels, [0, 1, 3], 3), [[0, 0, 1], [1, 0, 0], [0, 0, 1]])
-    assert one_hot(labels, [0], 3).dtype == np.float32
-    assert one_hot(None, [0], 0) is None

@@ -7,9 +7,10 @@ import pytest
 from matplotlib.image import imread
 
 from npvae import VAE, evaluate
-from npvae.data.datasets import FILES, batch, load
+from npvae.data.datasets import FILES, load
 from npvae.data.idx import read_idx, write_idx
-from npvae.evaluate import bound_terms, estimates
+from npvae.data.pixels import batch
+from npvae.evaluate import estimates, loss_terms
 from npvae.runs import Run
 from tests.conftest import SMALL, joint_on_a_line, run_train
 
@@ -43,12 +44,27 @@ def test_bounds_are_ordered_for_every_example(tiny):
     assert (np.diff(terms["iwae"], axis=0) <= 1e-12).all()  # the groups of one are parts of those of the next
 
 
+@pytest.mark.parametrize(
+    ("samples", "bounds", "says"),
+    [
+        (0, (), "samples is 0, expected 1 or more"),
+        (10, (1, 11), "bounds are 1, 11: expected each from 1 to samples, 10"),
+        (10, (0, 5), "bounds are 0, 5: expected each from 1 to samples, 10"),
+    ],
+)
+def test_bounds_of_samples_that_are_not_there_are_refused_before_any_work(samples, bounds, says, tiny):
+    vae, images, _ = tiny
+    vae.encode = None
+    with pytest.raises(ValueError, match=says):
+        estimates(vae, images, None, samples, bounds)
+
+
 @pytest.mark.parametrize(("rows", "block"), [(1, 500), (100_000, 500), (500, 40)])
 def test_estimates_do_not_depend_on_how_much_is_decoded_at_once(rows, block, tiny, monkeypatch):
     vae, images, _ = tiny
     expected = estimates(vae, images, None, 30, (5, 30))
-    monkeypatch.setattr(evaluate, "ROWS", rows)
-    monkeypatch.setattr(evaluate, "IMAGES", block)
+    monkeypatch.setattr(evaluate, "DECODED_AT_ONCE", rows)
+    monkeypatch.setattr(evaluate, "ENCODED_AT_ONCE", block)
     for name, values in estimates(vae, images, None, 30, (5, 30)).items():
         np.testing.assert_allclose(values, expected[name], rtol=1e-5)
 
@@ -67,7 +83,7 @@ def test_a_latent_that_the_decoder_ignores_is_not_active(finished, few_digits, t
     run = Run(tmp_path / "run", Run.open(finished[0]).config)
     shutil.copytree(finished[0], run.folder)
     dataset, state = load(str(few_digits)), dict(np.load(run.checkpoint))
-    vae = run.vae(dataset)
+    vae = run.vae()
     last, logvar = vae.parameters["encoder.1.W"], 3
     last[:, [1, logvar + 1]] = 0  # mu and logvar of the second of three latents no longer depend on x
     vae.parameters["encoder.1.b"][[1, logvar + 1]] = 0
@@ -134,8 +150,8 @@ def test_number_of_importance_samples_that_makes_no_sense_is_refused(samples, fi
 def test_terms_of_an_example_do_not_depend_on_the_other_examples(rng):
     vae = VAE(12, (7,), 3, rng=rng)
     images = rng.integers(0, 256, (1200, 12), np.uint8)
-    whole = bound_terms(vae, images)
-    part = bound_terms(vae, images[:1000])
+    whole = loss_terms(vae, images)
+    part = loss_terms(vae, images[:1000])
     for name in whole:
         np.testing.assert_array_equal(whole[name][:1000], part[name])
     np.testing.assert_array_equal(whole["loss"], whole["reconstruction"] + whole["kl"])
@@ -145,7 +161,7 @@ def test_more_samples_estimate_the_same_loss_with_less_noise(rng):
     vae = VAE(12, (7,), 3, rng=rng)
     vae.parameters.values *= 5  # far from the prior, so that the noise matters
     images = np.tile(rng.integers(0, 256, (1, 12), np.uint8), (2000, 1))  # one image, 2000 times: the spread is noise
-    one, many = bound_terms(vae, images)["reconstruction"], bound_terms(vae, images, samples=16)["reconstruction"]
+    one, many = loss_terms(vae, images)["reconstruction"], loss_terms(vae, images, samples=16)["reconstruction"]
     assert abs(one.mean() - many.mean()) < 5 * one.std() / np.sqrt(2000)
     assert many.std() == pytest.approx(one.std() / 4, rel=0.15)
 
@@ -158,7 +174,7 @@ def test_json_repeats_the_last_row_of_the_metrics_with_standard_errors(finished,
     assert result["examples"] == 200
     assert result["unit"] == "nats per example"
     dataset = load(str(few_digits))
-    terms = bound_terms(run.vae(dataset), dataset.test_images)
+    terms = loss_terms(run.vae(), dataset.test_images)
     for name in ("loss", "reconstruction", "kl"):
         result[name] = result["elbo_loss" if name == "loss" else name]
         assert result[name]["mean"] == pytest.approx(last[f"test_{name}"], abs=1e-6)
@@ -183,7 +199,7 @@ def test_what_is_not_a_run_is_refused(tmp_path, refused):
 
 def test_reconstruction_is_the_mean_over_standard_normal_noise():
     """One pixel, one latent, q(z|x) = N(0.3, 1.5²), logit 2z − 1: the expectation is an integral over a line."""
-    vae = VAE(1, (), 1)
+    vae = VAE(1, (), 1, zeros=True)
     vae.parameters["encoder.0.b"][...] = [0.3, 2 * np.log(1.5)]
     vae.parameters["decoder.0.W"][...] = 2
     vae.parameters["decoder.0.b"][...] = -1
@@ -191,7 +207,7 @@ def test_reconstruction_is_the_mean_over_standard_normal_noise():
     weight = np.exp(-(eps**2) / 2) / np.sqrt(2 * np.pi) * (eps[1] - eps[0])
     logits = 2 * (0.3 + 1.5 * eps) - 1
     expected = (weight * (np.logaddexp(0, logits) - logits)).sum()  # −E log p(x = 1|z)
-    terms = bound_terms(vae, np.full((40_000, 1), 255, np.uint8))
+    terms = loss_terms(vae, np.full((40_000, 1), 255, np.uint8))
     values = terms["reconstruction"]
     assert abs(values.mean() - expected) < 5 * values.std() / 200
     np.testing.assert_allclose(terms["kl"], -0.5 * (1 + 2 * np.log(1.5) - 0.3**2 - 1.5**2), rtol=1e-5)

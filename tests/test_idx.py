@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npvae.data.idx import IMAGES, LABELS, IDXError, read_idx, write_idx
+from npvae.data.idx import MAGIC_IMAGES, MAGIC_LABELS, IDXError, read_idx, write_idx
 
 NUMBERS = {  # type byte -> NumPy's name, struct's letter, values at both ends and around zero
     0x08: ("uint8", "B", (0, 1, 127, 128, 255)),
@@ -80,7 +80,7 @@ def test_any_number_of_dimensions_is_read_in_row_major_order(path, shape):
 )
 def test_gzip_is_told_by_content_and_not_by_name(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    np.testing.assert_array_equal(read_idx(str(tmp_path / name), IMAGES), np.arange(120).reshape(4, 5, 6))
+    np.testing.assert_array_equal(read_idx(str(tmp_path / name), MAGIC_IMAGES), np.arange(120).reshape(4, 5, 6))
 
 
 def test_gzip_with_a_name_inside_is_read(path):
@@ -175,27 +175,39 @@ def test_types_that_idx_does_not_have_are_not_written(path, dtype):
 BAD = {
     # name: content, the magic that is asked for, what the message says
     "empty": (b"", None, "0 bytes, expected an IDX header"),
-    "three bytes": (b"\0\0\x08", IMAGES, "3 bytes, expected an IDX header"),
+    "three bytes": (b"\0\0\x08", MAGIC_IMAGES, "3 bytes, expected an IDX header"),
     "empty gzip": (gzip.compress(b""), None, "0 bytes, expected an IDX header"),
-    "header cut off": (PLAIN[:10], IMAGES, "header ends after 10 bytes, expected 16"),
-    "packed header cut off": (gzip.compress(PLAIN[:10]), IMAGES, "header ends after 10 bytes, expected 16"),
-    "labels for images": (idx((9,)), IMAGES, r"0x00000801, expected 0x00000803 \(images\); is this the labels file\?"),
-    "images for labels": (PACKED, LABELS, r"0x00000803, expected 0x00000801 \(labels\); is this the images file\?"),
-    "other magic": (idx((2, 3, 4), code=0x09), IMAGES, r"0x00000903, expected 0x00000803 \(images\)$"),
-    "a web page": (b"<!DOCTYPE html>\n<html>", IMAGES, r"magic 0x3c21444f, expected 0x00000803"),
+    "header cut off": (PLAIN[:10], MAGIC_IMAGES, "header ends after 10 bytes, expected 16"),
+    "packed header cut off": (gzip.compress(PLAIN[:10]), MAGIC_IMAGES, "header ends after 10 bytes, expected 16"),
+    "labels for images": (
+        idx((9,)),
+        MAGIC_IMAGES,
+        r"0x00000801, expected 0x00000803 \(images\); is this the labels file\?",
+    ),
+    "images for labels": (
+        PACKED,
+        MAGIC_LABELS,
+        r"0x00000803, expected 0x00000801 \(labels\); is this the images file\?",
+    ),
+    "other magic": (idx((2, 3, 4), code=0x09), MAGIC_IMAGES, r"0x00000903, expected 0x00000803 \(images\)$"),
+    "a web page": (b"<!DOCTYPE html>\n<html>", MAGIC_IMAGES, r"magic 0x3c21444f, expected 0x00000803"),
     "no IDX at all": (b"<!DOCTYPE html>\n<html>", None, r"magic 0x3c21444f, expected 0x0000TTNN"),
     "unknown type": (idx((2,), code=0x0A), None, "magic 0x00000a01, expected .* 08, 09, 0b, 0c, 0d, 0e "),
-    "truncated": (PLAIN[:-1], IMAGES, r"4 × 5 × 6 of 1 bytes, 120 bytes, more than the file can hold \(119\)"),
-    "truncated, packed": (gzip.compress(PLAIN[:-1]), IMAGES, "119 bytes of data, expected 120"),
-    "too long": (PLAIN + b"\0", IMAGES, "too long: more than the 120 bytes"),
-    "too long, packed": (gzip.compress(PLAIN + b"\0"), IMAGES, "too long: more than the 120 bytes"),
-    "too long, two members": (PACKED + PACKED, IMAGES, "too long: more than the 120 bytes"),
+    "truncated": (PLAIN[:-1], MAGIC_IMAGES, r"4 × 5 × 6 of 1 bytes, 120 bytes, more than the file can hold \(119\)"),
+    "truncated, packed": (gzip.compress(PLAIN[:-1]), MAGIC_IMAGES, "119 bytes of data, expected 120"),
+    "too long": (PLAIN + b"\0", MAGIC_IMAGES, "too long: more than the 120 bytes"),
+    "too long, packed": (gzip.compress(PLAIN + b"\0"), MAGIC_IMAGES, "too long: more than the 120 bytes"),
+    "too long, two members": (PACKED + PACKED, MAGIC_IMAGES, "too long: more than the 120 bytes"),
     "data of a scalar missing": (idx((), b""), None, "one number of 1 bytes"),
-    "100 GB": (idx((10**5, 1000, 1000), b"1"), IMAGES, "100000000000 bytes, more than the file can hold"),
-    "100 GB, packed": (gzip.compress(idx((10**5, 1000, 1000), b"1")), IMAGES, "more than the file can hold"),
-    "2^96": (idx((HUGE,) * 3, b"1"), IMAGES, f"{HUGE**3} bytes, more than the file can hold"),
-    "2^96, packed": (gzip.compress(idx((HUGE,) * 3, b"1")), IMAGES, f"{HUGE**3} bytes, more than the file can hold"),
-    "product 0 in 64 bits": (idx((2**31, 2**31, 4), b""), IMAGES, f"{2**64} bytes, more than the file can hold"),
+    "100 GB": (idx((10**5, 1000, 1000), b"1"), MAGIC_IMAGES, "100000000000 bytes, more than the file can hold"),
+    "100 GB, packed": (gzip.compress(idx((10**5, 1000, 1000), b"1")), MAGIC_IMAGES, "more than the file can hold"),
+    "2^96": (idx((HUGE,) * 3, b"1"), MAGIC_IMAGES, f"{HUGE**3} bytes, more than the file can hold"),
+    "2^96, packed": (
+        gzip.compress(idx((HUGE,) * 3, b"1")),
+        MAGIC_IMAGES,
+        f"{HUGE**3} bytes, more than the file can hold",
+    ),
+    "product 0 in 64 bits": (idx((2**31, 2**31, 4), b""), MAGIC_IMAGES, f"{2**64} bytes, more than the file can hold"),
     "zero times huge": (idx((0, HUGE, HUGE, HUGE), b""), None, "NumPy cannot hold"),
     "huge times zero": (idx((HUGE, HUGE, HUGE, 0), b""), None, "NumPy cannot hold"),
     "65 dimensions": (idx((1,) * 65, b"1"), None, "NumPy cannot hold"),
@@ -276,8 +288,8 @@ def mnist():
 @pytest.mark.mnist
 @pytest.mark.parametrize(("split", "count"), [("train", 60000), ("t10k", 10000)])
 def test_mnist_has_its_published_shapes(mnist, split, count):
-    images = read_idx(mnist / f"{split}-images-idx3-ubyte.gz", IMAGES)
-    labels = read_idx(mnist / f"{split}-labels-idx1-ubyte.gz", LABELS)
+    images = read_idx(mnist / f"{split}-images-idx3-ubyte.gz", MAGIC_IMAGES)
+    labels = read_idx(mnist / f"{split}-labels-idx1-ubyte.gz", MAGIC_LABELS)
     assert (images.shape, labels.shape) == ((count, 28, 28), (count,))
     assert images.dtype == labels.dtype == np.uint8
 

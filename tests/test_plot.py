@@ -8,9 +8,10 @@ from matplotlib.image import imread
 from npvae import VAE, plot
 from npvae.commands import UserError
 from npvae.config import Config
-from npvae.data.datasets import Dataset, batch, load
+from npvae.data.datasets import Dataset, load
+from npvae.data.pixels import batch
 from npvae.runs import COLUMNS, Run
-from npvae.train import Training
+from npvae.training import Training
 
 
 def test_tile_puts_each_image_in_its_row_and_column():
@@ -35,9 +36,9 @@ def blank_dataset(labels=True, name="digits"):
 
 
 def test_manifold_runs_over_quantiles_of_the_prior_from_left_to_right_and_from_bottom_to_top():
-    vae = VAE(4, (), 2)  # a linear decoder that writes z₁ into pixel 0 and z₂ into pixel 1
+    vae = VAE(4, (), 2, zeros=True)  # a linear decoder that writes z₁ into pixel 0 and z₂ into pixel 1
     vae.parameters["decoder.0.W"][...] = [[1, 0, 0, 0], [0, 1, 0, 0]]
-    page = shown(plot.manifold(None, vae, blank_dataset(), side=5))
+    page = shown(plot.manifold(vae, blank_dataset(), side=5))
     cells = page[plot.GAP :: 2 + plot.GAP, plot.GAP :: 2 + plot.GAP][:5, :5]  # pixel 0 of each image
     z1 = np.log(cells / (1 - cells))
     np.testing.assert_allclose(
@@ -52,7 +53,7 @@ def test_interpolations_start_and_end_at_the_two_images(rng):
     vae = VAE(4, (5,), 2, rng=rng)
     images = rng.integers(0, 256, (30, 4), np.uint8)
     dataset = Dataset("digits", "test", (2, 2), images, None, images, None)
-    page = shown(plot.interpolations(None, vae, dataset, rows=2, steps=3))
+    page = shown(plot.interpolations(vae, dataset, rows=2, steps=3))
     cell = 2 + plot.GAP
     cells = [
         page[plot.GAP : plot.GAP + 2, plot.GAP + i * cell : plot.GAP + i * cell + 2].reshape(1, 4) for i in range(5)
@@ -67,7 +68,7 @@ def test_interpolations_start_and_end_at_the_two_images(rng):
 
 def test_digits_has_a_row_per_class_that_opens_with_an_image_of_the_class(data_dir, rng):
     digits = load("strokes", str(data_dir))
-    figure = plot.digits(None, VAE(rng=rng), digits)
+    figure = plot.digits(VAE(rng=rng), digits)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [str(i) for i in range(10)]
     page = shown(figure)
     for label in range(10):
@@ -80,7 +81,7 @@ def test_digits_has_a_row_per_class_that_opens_with_an_image_of_the_class(data_d
 def test_conditional_digits_have_the_label_of_their_row_and_the_z_of_their_column(rng):
     vae = VAE(4, (5,), 3, classes=10, rng=rng)
     vae.parameters.values *= 5
-    images = cells(shown(plot.digits(None, vae, random_dataset(rng))), 10).reshape(10, 10, 4)
+    images = cells(shown(plot.digits(vae, random_dataset(rng))), 10).reshape(10, 10, 4)
     z = np.random.default_rng(plot.SEED).standard_normal((10, 3), np.float32)
     for label in range(10):
         y = np.tile(np.eye(10, dtype=np.float32)[label], (10, 1))
@@ -88,12 +89,40 @@ def test_conditional_digits_have_the_label_of_their_row_and_the_z_of_their_colum
     assert len(np.unique(images.reshape(100, 4), axis=0)) == 100
 
 
+def test_ink_is_dark_on_paper_and_faces_are_shown_as_they_are(rng):
+    images = rng.uniform(size=(6, 4))
+    for ink, colours in ((True, "gray_r"), (False, "gray")):
+        assert plot.picture("six", images, 3, (2, 2), ink=ink).axes[0].images[0].get_cmap().name == colours
+    vae = VAE(4, (5,), 2, rng=rng)
+    for name, colours in (("digits", "gray_r"), ("frey", "gray")):
+        for draw in (plot.reconstructions, plot.samples, plot.manifold, plot.interpolations):
+            figure = draw(vae, blank_dataset(name=name))
+            assert figure.axes[0].images[0].get_cmap().name == colours
+
+
+def test_labels_stand_at_the_middle_of_their_rows_and_columns():
+    axes = plot.picture("six", np.ones((6, 15)), 2, (3, 5), ["a", "b", "c"], ["d", "e"]).axes[0]
+    page = shown(axes.figure)
+    for ticks, along in ((axes.get_yticks(), page.max(axis=1)), (axes.get_xticks(), page.max(axis=0))):
+        starts = np.flatnonzero(np.diff(along, prepend=0) > 0)
+        ends = np.flatnonzero(np.diff(along, append=0) < 0)
+        np.testing.assert_allclose(ticks, (starts + ends) / 2)
+
+
+def test_pictures_of_the_run_need_no_model(tmp_path):
+    run = Run.create(tmp_path / "run", Config())
+    run.write_metrics([dict.fromkeys(COLUMNS, 1.0)])
+    outcome = plot.draw(run, ["learning-curves", "bounds"])
+    assert imread(outcome["learning-curves"])[..., :3].std() > 0.01
+    assert "evaluate" in outcome["bounds"]
+
+
 def test_bounds_show_the_evaluation(tmp_path):
     run = Run.create(tmp_path / "run", Config())
     losses = {"1": 104.5, "5": 101.0, "50": 99.5}
     value = {k: {"mean": loss, "standard_error": 0.2} for k, loss in losses.items()}
     run.save_evaluation({"epochs": 3, "protocol": "grey", "elbo_loss": {"mean": 104.0}, "iwae_loss": value})
-    axes = plot.bounds(run, None, None).axes[0]
+    axes = plot.bounds(run).axes[0]
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [104, 104])
     np.testing.assert_array_equal(list(axes.lines[1].get_xdata()), [1, 5, 50])
     np.testing.assert_array_equal(list(axes.lines[1].get_ydata()), [104.5, 101, 99.5])
@@ -105,7 +134,7 @@ def test_a_broken_evaluation_is_told(text, tmp_path):
     run = Run.create(tmp_path / "run", Config())
     run.evaluation.write_text(text)
     with pytest.raises(UserError, match="evaluate again"):
-        plot.bounds(run, None, None)
+        plot.bounds(run)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +147,7 @@ def test_every_picture_is_drawn_or_says_why_not(latent, settings, few_digits, tm
     Training(run.config, dataset).save(run)
     run.write_metrics([dict.fromkeys(COLUMNS, 1.0)])
     plane = latent == 2 and "conditional" not in settings
-    outcome = plot.draw(run, run.vae(dataset), dataset)
+    outcome = plot.draw(run, plot.PICTURES, run.vae(), dataset)
     for name, said in outcome.items():
         if name == "manifold" and not plane:
             assert ("--latent 2" in said) == (latent != 2)
@@ -134,9 +163,9 @@ def test_every_picture_is_drawn_or_says_why_not(latent, settings, few_digits, tm
 
 def test_data_without_labels_are_drawn_without_them(rng):
     dataset, vae = blank_dataset(labels=False), VAE(4, (5,), 3, rng=rng)
-    plot.posterior_means(None, vae, dataset)
+    plot.posterior_means(vae, dataset)
     with pytest.raises(plot.NotApplicable, match="no labels"):
-        plot.digits(None, vae, dataset)
+        plot.digits(vae, dataset)
 
 
 def test_command_names_every_picture(finished, tmp_path, capsys):
@@ -154,7 +183,7 @@ def test_learning_curves_show_each_term_of_each_split(tmp_path):
     run = Run.create(tmp_path / "run", Config())
     rows = [{name: 10.0 * epoch + i for i, name in enumerate(COLUMNS)} | {"epoch": epoch} for epoch in (1.0, 2.0, 3.0)]
     run.write_metrics(rows)
-    figure = plot.learning_curves(run, None, None)
+    figure = plot.learning_curves(run)
     for axes, term in zip(figure.axes, ("loss", "reconstruction", "kl"), strict=True):
         for line, split in zip(axes.lines, ("train", "test"), strict=True):
             np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
@@ -179,7 +208,7 @@ def cells(page, columns):
 def test_reconstructions_stand_under_their_originals(count, rng):
     vae, dataset = VAE(4, (5,), 3, rng=rng), random_dataset(rng, count)
     columns = min(10, count)
-    shown_cells = cells(shown(plot.reconstructions(None, vae, dataset)), columns).reshape(-1, 2, columns, 4)
+    shown_cells = cells(shown(plot.reconstructions(vae, dataset)), columns).reshape(-1, 2, columns, 4)
     for i, (originals, decoded) in enumerate(shown_cells):
         x = batch(dataset.test_images, slice(i * columns, (i + 1) * columns))
         np.testing.assert_allclose(originals, x)
@@ -189,16 +218,16 @@ def test_reconstructions_stand_under_their_originals(count, rng):
 def test_samples_are_of_the_prior(rng):
     vae = VAE(4, (5,), 3, rng=rng)
     expected = vae.sample(100, np.random.default_rng(plot.SEED))
-    np.testing.assert_allclose(cells(shown(plot.samples(None, vae, random_dataset(rng))), 20), expected, atol=1e-6)
+    np.testing.assert_allclose(cells(shown(plot.samples(vae, random_dataset(rng))), 20), expected, atol=1e-6)
 
 
 def test_posterior_means_are_means(rng):
     vae, dataset = VAE(4, (5,), 2, rng=rng), random_dataset(rng)
-    points = plot.posterior_means(None, vae, dataset).axes[0].collections[0].get_offsets()
+    points = plot.posterior_means(vae, dataset).axes[0].collections[0].get_offsets()
     np.testing.assert_allclose(points, vae.encode(batch(dataset.test_images, slice(None)))[0], atol=1e-6)
 
 
 def test_digits_are_ten_different_draws_around_the_image_of_the_class(rng):
     vae = VAE(4, (5,), 2, rng=rng)
-    images = cells(shown(plot.digits(None, vae, random_dataset(rng))), 11).reshape(10, 11, 4)
+    images = cells(shown(plot.digits(vae, random_dataset(rng))), 11).reshape(10, 11, 4)
     assert all(len(np.unique(row[1:], axis=0)) == 10 for row in images)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import npvae
+from npvae.__main__ import COMMANDS
 from tests.conftest import missing_links
 
 ROOT = Path(__file__).parents[1]
@@ -16,6 +18,14 @@ ROOT = Path(__file__).parents[1]
 def test_import_npvae_imports_nothing_heavier_than_numpy():
     code = "import sys, npvae; print({name.split('.')[0] for name in sys.modules} & {'matplotlib', 'requests', 'tqdm'})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_load_is_there_without_an_import_of_what_it_needs():
+    code = "import sys, npvae; before = set(sys.modules); npvae.load; print('requests' in set(sys.modules) - before)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "True"
+    assert callable(npvae.load)
+    with pytest.raises(AttributeError, match="has no attribute 'lode'"):
+        npvae.lode  # noqa: B018
 
 
 def test_nothing_but_numpy_computes():
@@ -27,14 +37,35 @@ def test_nothing_but_numpy_computes():
             assert {name.split(".")[0] for name in names} <= allowed, path
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate", "plot", "gradcheck"])
-def test_command_starts_without_a_warning(module):
-    process = subprocess.run(
-        [sys.executable, "-W", "error", "-m", f"npvae.{module}", "--help"], capture_output=True, text=True
-    )
+def run(module, *arguments):
+    return subprocess.run([sys.executable, "-W", "error", "-m", module, *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("module", ["npvae", *(f"npvae.{name}" for name in COMMANDS)])
+def test_command_starts_without_a_warning_and_knows_its_name_and_version(module):
+    process = run(module, "--help")
     assert process.returncode == 0
     assert process.stderr == ""
-    assert f"python -m npvae.{module}" in process.stdout
+    assert f"python -m {module}" in process.stdout
+    process = run(module, "--version")
+    assert (process.returncode, process.stdout, process.stderr) == (0, "npvae 0.1.0\n", "")
+
+
+def test_npvae_lists_every_command_in_a_line():
+    decorated = re.compile(r'^@command\("python -m npvae\.([\w.]+)"\)$', re.MULTILINE)
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "npvae").rglob("*.py"))
+    assert set(COMMANDS) == set(decorated.findall(sources))
+    lines = run("npvae").stdout.splitlines()
+    for name, what in COMMANDS.items():
+        assert [line.split(maxsplit=3)[2:] for line in lines if f" npvae.{name} " in line] == [[f"npvae.{name}", what]]
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["--colour"]])
+def test_npvae_refuses_what_it_does_not_know_in_a_line(arguments):
+    process = run("npvae", *arguments)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr == f"python -m npvae: unrecognized arguments: {arguments[0]}\n"
 
 
 def test_python_in_the_readme_runs(data_dir, monkeypatch):

@@ -14,6 +14,7 @@ from npvae.config import Config
 from npvae.data.datasets import FILES, load
 from npvae.data.idx import read_idx, write_idx
 from npvae.runs import Run, load_data
+from npvae.training import Diverged, Training
 from tests.conftest import SMALL, command, run_train
 
 VARIANTS = {
@@ -29,7 +30,7 @@ VARIANTS = {
 def test_resume_is_bit_exact_wherever_training_stops(variant, few_digits, tmp_path, monkeypatch):
     settings = {"hidden": (30,), "latent": 3, "batch_size": 64, "samples": 2, "epochs": 2, **VARIANTS[variant]}
     config = Config(dataset=str(few_digits), learning_rate=1e-3, **settings)
-    dataset = load_data(config, "")
+    dataset = load_data(config)
 
     class StopAfter:
         """Stands for a Ctrl-C that comes during step number `steps`."""
@@ -44,14 +45,14 @@ def test_resume_is_bit_exact_wherever_training_stops(variant, few_digits, tmp_pa
 
     def go(name, *stops):
         run = Run.create(tmp_path / name, config)
-        training = train.Training(config, dataset)
+        training = Training(config, dataset)
         training.save(run)
         steps = []
         for stop in stops:
             step = training.optimizer.step
             training.optimizer.step = lambda step=step: steps.append(step())
             train.fit(training, run, dataset, stop)
-            training = train.Training(config, dataset)  # as a new process would
+            training = Training(config, dataset)  # as a new process would
             training.load(run)
             assert int(training.epoch) * 10 + math.ceil(training.examples / 64) == len(steps)  # no step is lost
         while training.epoch < config.epochs:
@@ -101,6 +102,17 @@ def test_resume_with_more_epochs_is_the_longer_run(finished, few_digits, tmp_pat
     assert run_train(*arguments, 1).returncode == 0
     assert run_train("--resume", tmp_path / "run", "--epochs", 3).returncode == 0
     assert (tmp_path / "run" / "checkpoint.npz").read_bytes() == (finished[0] / "checkpoint.npz").read_bytes()
+
+
+def test_resume_goes_on_from_a_checkpoint_of_an_older_version(finished, few_digits, tmp_path):
+    arguments = ("--dataset", few_digits, *SMALL, "--out", tmp_path / "run", "--epochs")
+    assert run_train(*arguments, 1).returncode == 0
+    run = Run.open(tmp_path / "run")
+    state = run.load_checkpoint()
+    del state["image_shape"], state["classes"]
+    run.save_checkpoint(state)
+    assert run_train("--resume", run.folder, "--epochs", 3).returncode == 0
+    assert run.checkpoint.read_bytes() == (finished[0] / "checkpoint.npz").read_bytes()
 
 
 def test_metrics_row_that_a_kill_left_without_its_checkpoint_is_written_anew(finished, few_digits, tmp_path):
@@ -159,11 +171,11 @@ def test_checkpoint_of_another_model_is_refused(finished, few_digits, tmp_path, 
 def test_parameters_that_are_not_finite_are_never_saved(few_digits, tmp_path):
     dataset = load(str(few_digits))
     run = Run.create(tmp_path / "run", Config(dataset=str(few_digits), hidden=(5,), latent=2, epochs=1))
-    training = train.Training(run.config, dataset)
+    training = Training(run.config, dataset)
     training.save(run)
     before = run.checkpoint.read_bytes()
     training.optimizer.step = lambda: training.vae.parameters.values.fill(np.inf)
-    with pytest.raises(train.Diverged), np.errstate(all="ignore"), train.StopRequest() as stop:
+    with pytest.raises(Diverged), np.errstate(all="ignore"), train.StopRequest() as stop:
         train.fit(training, run, dataset, stop)
     assert run.checkpoint.read_bytes() == before
     assert run.metrics() == []

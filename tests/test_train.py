@@ -3,18 +3,25 @@
 import csv
 import json
 import os
+import re
+import signal
 import struct
 import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 
 from npvae import train
 from npvae.config import Config
-from npvae.data.datasets import FILES
+from npvae.data.datasets import FILES, load
 from npvae.data.idx import read_idx, write_idx
 from npvae.evaluate import estimates
 from npvae.runs import COLUMNS, Run
+from npvae.training import Training
 from tests.conftest import SMALL, command, run_train
 
 
@@ -68,14 +75,18 @@ def test_same_settings_same_checkpoint_and_another_seed_another(finished, few_di
     assert (tmp_path / "other" / "checkpoint.npz").read_bytes() != checkpoint
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
-def test_bar_on_a_terminal_shows_loss_reconstruction_kl_and_images_per_second(data_dir, tmp_path):
+@pytest.fixture(scope="module")
+def on_a_terminal(data_dir, tmp_path_factory):
+    """All that training for an epoch writes to the standard error of a terminal of 80 columns."""
+    if not hasattr(os, "openpty"):
+        pytest.skip("needs a pseudo-terminal")
     import fcntl
     import termios
 
     terminal, end = os.openpty()
-    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))  # 40 lines of 120 characters
-    arguments = ("--dataset", "strokes", "--data-dir", data_dir, "--epochs", 1, "--out", tmp_path / "run")
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))  # 40 lines of 80 characters
+    run = tmp_path_factory.mktemp("terminal") / "run"
+    arguments = ("--dataset", "strokes", "--data-dir", data_dir, "--epochs", 1, "--out", run)
     with subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=end) as process:
         os.close(end)
         shown = b""
@@ -89,9 +100,152 @@ def test_bar_on_a_terminal_shows_loss_reconstruction_kl_and_images_per_second(da
             shown += piece
     os.close(terminal)
     assert process.returncode == 0
-    shown = shown.decode()
+    return shown.decode()
+
+
+def test_bar_on_a_terminal_shows_loss_reconstruction_kl_and_images_per_second(on_a_terminal):
     for part in ("epoch 1/1", "loss ", " + KL ", "images/s"):
-        assert part in shown
+        assert part in on_a_terminal
+
+
+def test_bar_fits_into_80_columns_and_shows_the_time_that_is_left(on_a_terminal):
+    drawn = [line for line in re.split(r"[\r\n]+", on_a_terminal) if line.strip()]
+    assert max(map(len, drawn)) <= 80
+    assert all(re.match(r"epoch 1/1 \|.+\| (\?|\d\d:\d\d) left", line) for line in drawn)
+    assert re.search(r"\d\d:\d\d left, \d+\.?\d*k? images/s, loss \d+\.\d = \d+\.\d \+ KL \d+\.\d$", drawn[-1])
+
+
+def row_of(epoch, train_loss, test_loss, test_reconstruction, test_kl, beta=1.0):
+    return {
+        "epoch": epoch,
+        "train_loss": train_loss,
+        "test_loss": test_loss,
+        "test_reconstruction": test_reconstruction,
+        "test_kl": test_kl,
+        "beta": beta,
+    }
+
+
+LINES = {
+    "epoch  4/20  train 112.86  test 110.82 = 85.47 + KL 25.34  20,247 images/s": (
+        row_of(4, 112.861, 110.817, 85.474, 25.343),
+        20,
+    ),
+    "epoch 3/9  train 99.00  test 98.50 (95.25, KL 8.00)  20,247 images/s": (row_of(3, 99.0, 98.5, 95.25, 8.0), 9),
+    "epoch 1/9  train 99.00  test 98.50 = 95.25 + KL 3.25  β 0.5  20,247 images/s": (
+        row_of(1, 99.0, 98.5, 95.25, 3.25, 0.5),
+        9,
+    ),
+    "epoch 1000/1000  train -1335.52  test -1335.52 = -1392.80 + KL 57.28": (
+        row_of(1000, -1335.52, -1335.52, -1392.80, 57.28),
+        1000,
+    ),
+    "epoch 1000/1000  train -1335.52  test -1335.52 = -1392.80 + KL 57.28  β 0.00167": (
+        row_of(1000, -1335.52, -1335.52, -1392.80, 57.28, 1 / 600),
+        1000,
+    ),
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_line_of_an_epoch_fits_into_80_columns_with_the_speed_where_there_is_room(line):
+    row, epochs = LINES[line]
+    assert train.describe(row, epochs, 20_246.7) == line
+    assert len(line) <= 80
+
+
+def test_bar_is_of_the_whole_run_and_goes_on_where_training_stands(few_digits, monkeypatch):
+    config = Config(dataset=str(few_digits), hidden=[5], latent=2, epochs=4)
+    training = Training(config, load(str(few_digits)))
+    training.epoch[...], training.examples[...] = 1, 120
+    monkeypatch.setattr(train, "tqdm", dict)  # its options
+    bar = train.progress(training)
+    assert (bar["initial"], bar["total"]) == (720, 2400)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Make the machine one of so many cores, so busy, with this BLAS and this environment."""
+
+    def make(cores, load, blas="scipy-openblas", **environment):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+        monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+        monkeypatch.setattr(np, "show_config", lambda mode: {"Build Dependencies": {"blas": {"name": blas}}})
+        for name in train.THREADS:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+
+    return make
+
+
+def test_on_a_busy_machine_a_run_says_once_what_would_be_quicker(machine, few_digits, tmp_path, capsys):
+    machine(2, 1.94)
+    assert train.main(["--dataset", str(few_digits), "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    line = "busy machine (load 1.9 on 2 cores): OPENBLAS_NUM_THREADS=1 would be quicker"
+    assert out.splitlines().index(line) == 2  # the data, the run, and then this
+    assert out.count("OPENBLAS") == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ({"cores": 2, "load": 1.1}, True),
+        ({"cores": 2, "load": 1.0}, False),
+        ({"cores": 8, "load": 3.9}, False),
+        ({"cores": 1, "load": 5.0}, False),  # no second thread
+        ({"cores": 2, "load": 5.0, "blas": "accelerate"}, False),
+        ({"cores": 2, "load": 5.0, "OPENBLAS_NUM_THREADS": "1"}, False),
+        ({"cores": 2, "load": 5.0, "OMP_NUM_THREADS": "2"}, False),
+    ],
+)
+def test_only_a_busy_machine_where_threads_are_not_limited_is_told(where, said, machine):
+    machine(**where)
+    assert bool(train.threads_advice()) == said
+
+
+def test_a_machine_that_does_not_tell_its_load_is_not_told(machine, monkeypatch):
+    machine(2, 5.0)
+    monkeypatch.delattr(os, "getloadavg")
+    assert train.threads_advice() is None
+
+
+def test_streams_that_cannot_be_reconfigured_are_written_to(few_digits, tmp_path, monkeypatch):
+    class Stream:
+        """As a notebook's."""
+
+        def __init__(self):
+            self.text = ""
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+
+    stream = Stream()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert train.main(["--dataset", str(few_digits), *SMALL, "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    assert "epoch 1/1  train" in stream.text
+
+
+def test_training_runs_in_a_notebook(few_digits, tmp_path):
+    arguments = ["--dataset", str(few_digits), *SMALL, "--epochs", "2", "--out", str(tmp_path / "run")]
+    cell = new_code_cell(f"from npvae import train\ntrain.main({arguments!r})")
+    NotebookClient(new_notebook(cells=[cell]), timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
+    shown = "".join(output.get("text", "") for output in cell.outputs)
+    assert "epoch 2/2  train" in shown
+    assert len(Run.open(tmp_path / "run").metrics()) == 2
+
+
+def test_training_runs_in_a_thread_and_leaves_the_handlers_of_signals_alone(few_digits, tmp_path):
+    arguments = ["--dataset", str(few_digits), *SMALL, "--epochs", "1", "--out", str(tmp_path / "run")]
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(train.main, arguments).result() == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 BAD_OPTIONS = {
@@ -120,7 +274,7 @@ BAD_OPTIONS = {
     "--kl-warmup -1": "from 0 to",
     "--likelihood poisson": "bernoulli, gaussian",
     "--binarize sometimes": "none, threshold, fixed, dynamic",
-    "--output-bias zero": "random, mean",
+    "--output-bias zero": "mean, random",
     "--adam-beta1 1": "from 0 to",
     "--adam-epsilon 0": "from 1e-30",
     "--learning-rate-schedule 10": "EPOCHS:RATE",
@@ -157,7 +311,7 @@ def test_help_states_every_default(capsys):
         train.main(["--help"])
     assert exit.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    defaults = "auto none bernoulli 500 20 tanh random elbo 1 1.0 0.0 adam 0.001 0.9 0.999 1e-08 100 10 0".split()
+    defaults = "auto none bernoulli 500 20 tanh mean elbo 1 1.0 0.0 adam 0.001 0.9 0.999 1e-08 100 10 0".split()
     for value in defaults:
         assert f"(default: {value})" in text
 
@@ -172,7 +326,7 @@ def test_taken_name_is_refused_and_the_run_there_is_untouched(finished, few_digi
 
 @pytest.mark.mnist
 def test_two_epochs_on_mnist_reach_the_loss_that_pytorch_reaches(tmp_path):
-    process = run_train("--dataset", "mnist", "--epochs", 2, "--out", tmp_path / "run")
+    process = run_train("--dataset", "mnist", "--epochs", 2, "--output-bias", "random", "--out", tmp_path / "run")
     assert process.returncode == 0
     assert Run.open(tmp_path / "run").metrics()[-1]["test_loss"] == pytest.approx(119.5, abs=1.5)
 
@@ -210,7 +364,7 @@ def test_metrics_name_the_protocol_the_objective_and_the_beta_and_test_at_beta_1
         assert row["beta"] == pytest.approx(beta)
     dataset = run.dataset()
     assert set(np.unique(dataset.test_images)) == {0, 255}
-    terms = estimates(run.vae(dataset), dataset.test_images, None, 4, [4])
+    terms = estimates(run.vae(), dataset.test_images, None, 4, [4])
     assert rows[-1]["test_loss"] == pytest.approx(terms["iwae"].mean(), abs=1e-5)
     assert rows[-1]["test_reconstruction"] == pytest.approx(terms["reconstruction"].mean(), abs=1e-5)
 

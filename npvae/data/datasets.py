@@ -1,6 +1,5 @@
-"""Data sets by name, as arrays of raw bytes, and the batches that are drawn from them."""
+"""The catalogue of data sets: from a name to arrays of raw bytes."""
 
-import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 
 from npvae.commands import UserError
 from npvae.data.download import DownloadError, download
-from npvae.data.idx import IMAGES, LABELS, IDXError, read_idx, write_idx
+from npvae.data.idx import MAGIC_IMAGES, MAGIC_LABELS, IDXError, read_idx, write_idx
 from npvae.data.strokes import draw_digits
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -47,13 +46,6 @@ PUBLISHED = {
 NAMES = ("auto", *PUBLISHED, "strokes", "frey")
 
 STROKES_SIZES, STROKES_SEED = (12_000, 2_000), 0
-BINARIZATION_SEED = 3
-BINARIZATIONS = {
-    "none": "grey pixels as Bernoulli means",
-    "threshold": "pixels binarized by x ≥ 0.5",
-    "fixed": f"pixels binarized once, training and test set with seed {BINARIZATION_SEED}",
-    "dynamic": f"pixels binarized anew for each batch, the test set once with seed {BINARIZATION_SEED}",
-}
 FREY_FILE, FREY_TRAINING, FREY_SEED = "frey-images-idx3-ubyte", 1600, 0
 
 
@@ -77,41 +69,15 @@ class Dataset:
         """The number of labels; 0 where there are none."""
         return 0 if self.train_labels is None else int(self.train_labels.max()) + 1
 
+    @property
+    def ink(self):
+        """Whether 255 is ink, to be shown dark on paper; of faces it is light."""
+        return self.name != "frey"
+
     def __str__(self):
         rows, columns = self.image_shape
         sizes = f"{len(self.train_images):,} training and {len(self.test_images):,} test images"
         return f"{self.name}: {self.origin}; {sizes} of {rows} × {columns} pixels"
-
-
-def batch(images, rows=slice(None)):
-    """Gather rows of uint8 images (N, D) and scale them to [0, 1]: (B, D) float32."""
-    return np.divide(images[rows], np.float32(255), dtype=np.float32)
-
-
-def one_hot(labels, rows, classes):
-    """Gather rows of labels (N,), each as a row of the identity matrix: (B, C) float32. None for no classes."""
-    return np.eye(classes, dtype=np.float32)[labels[rows]] if classes else None
-
-
-def draw_binary(images, rng):
-    """Make each pixel of uint8 images 255 with probability pixel / 255, else 0: uint8, of the same shape."""
-    return (rng.integers(0, 255, images.shape, np.uint8) < images) * np.uint8(255)
-
-
-def binarize(dataset, how):
-    """The data set under a protocol of `BINARIZATIONS`.
-
-    Of 'fixed' and 'dynamic' the test set is the same draw, from a seed that is the same for everyone. The training
-    images of 'dynamic' stay grey, to be drawn from by `draw_binary` for each batch.
-    """
-    train, test = dataset.train_images, dataset.test_images
-    if how == "threshold":
-        train, test = ((images >= 128) * np.uint8(255) for images in (train, test))  # x ≥ 0.5 is 127.5 and more
-    elif how in ("fixed", "dynamic"):
-        rng = np.random.default_rng(BINARIZATION_SEED)
-        test = draw_binary(test, rng)
-        train = draw_binary(train, rng) if how == "fixed" else train
-    return dataclasses.replace(dataset, train_images=train, test_images=test)
 
 
 def data_folder(data_dir=""):
@@ -200,7 +166,7 @@ def _load_frey(folder):
             f"frey: no {FREY_FILE} or {FREY_FILE}.gz in {folder}; it is not downloaded: "
             "write the 1965 Frey faces there as an IDX file of 28 rows × 20 columns"
         )
-    images = read_idx(path, IMAGES)
+    images = read_idx(path, MAGIC_IMAGES)
     if len(images) <= FREY_TRAINING:
         raise UserError(f"frey: {path} has {len(images)} images, expected 1965")
     # the faces are frames of one film: shuffled, so that the test set is not its end
@@ -226,9 +192,9 @@ def _find(folder, file):
 
 
 def _read_four(name, origin, folder):
-    return _assemble(
-        name, origin, *(read_idx(_find(folder, file), IMAGES if "images" in file else LABELS) for file in FILES)
-    )
+    magics = [MAGIC_IMAGES if "images" in file else MAGIC_LABELS for file in FILES]
+    arrays = [read_idx(_find(folder, file), magic) for file, magic in zip(FILES, magics, strict=True)]
+    return _assemble(name, origin, *arrays)
 
 
 def _assemble(name, origin, train_images, train_labels, test_images, test_labels):

@@ -21,8 +21,8 @@ from npvae.files import replacing
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 CODES = {np.dtype(dtype): code for code, dtype in TYPES.items()}
-IMAGES, LABELS = 0x00000803, 0x00000801  # unsigned bytes in three dimensions and in one
-CONTENTS = {IMAGES: "images", LABELS: "labels"}
+MAGIC_IMAGES, MAGIC_LABELS = 0x00000803, 0x00000801  # unsigned bytes in three dimensions and in one
+CONTENTS = {MAGIC_IMAGES: "images", MAGIC_LABELS: "labels"}
 
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_LARGEST_RATIO = 1032  # deflate cannot pack more bytes into one
@@ -40,7 +40,7 @@ def read_idx(path, magic=None):
     ----------
     path : str or Path
     magic : int, optional
-        The magic number that is expected, `IMAGES` or `LABELS`; without it any type and any number of dimensions.
+        The number that is expected, `MAGIC_IMAGES` or `MAGIC_LABELS`; without it any type and number of dimensions.
 
     Returns
     -------

@@ -1,11 +1,58 @@
-"""Binarization protocols: what is drawn, with which probability, and what is the same for everyone."""
+"""Batches and labels; binarization: what is drawn, with which probability, and what is the same for everyone."""
 
 import hashlib
 
 import numpy as np
 import pytest
 
-from npvae.data.datasets import BINARIZATIONS, Dataset, batch, binarize, draw_binary, load
+from npvae.data.datasets import Dataset, load
+from npvae.data.pixels import BINARIZATIONS, batch, binarize, draw_binary, one_hot
+
+
+def test_a_batch_is_the_rows_over_255_in_float32():
+    images = np.arange(256, dtype=np.uint8).reshape(64, 4)
+    rows = np.random.default_rng(0).permutation(64)
+    x = batch(images, rows)
+    assert x.dtype == np.float32
+    np.testing.assert_array_equal(x, (images.astype(float) / 255)[rows].astype(np.float32))  # the nearest float32
+    assert (x.min(), x.max()) == (0, 1)
+
+
+def test_a_batch_holds_the_rows_that_were_asked_for_in_order():
+    images = np.arange(10, dtype=np.uint8)[:, None]
+    np.testing.assert_array_equal(np.rint(255 * batch(images, [7, 0, 7])), [[7], [0], [7]])
+    np.testing.assert_array_equal(np.rint(255 * batch(images, slice(2, 4))), [[2], [3]])
+    np.testing.assert_array_equal(images[:, 0], range(10))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, bool])
+def test_a_batch_of_what_are_no_bytes_is_refused_with_what_to_do(dtype):
+    with pytest.raises(
+        ValueError, match=rf"images are {np.dtype(dtype)}, expected uint8 bytes 0…255: .*astype\(np.uint8\)"
+    ):
+        batch(np.ones((3, 4), dtype))
+
+
+def test_one_hot_rows_pick_the_column_of_the_label():
+    labels = np.array([2, 0, 1, 2], np.uint8)
+    np.testing.assert_array_equal(one_hot(labels, [0, 1, 3], 3), [[0, 0, 1], [1, 0, 0], [0, 0, 1]])
+    assert one_hot(labels, [0], 3).dtype == np.float32
+    assert one_hot(None, [0], 0) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (np.array([0.0, 1.0]), "labels are float64, expected whole numbers from 0 to 2"),
+        (np.array([True, False]), "labels are bool, expected whole numbers from 0 to 2"),
+        (None, "labels are object, expected whole numbers from 0 to 2"),
+        (np.array([0, 3], np.uint8), "a label is 3, expected whole numbers from 0 to 2"),
+        (np.array([-1, 0]), "a label is -1, expected whole numbers from 0 to 2"),
+    ],
+)
+def test_labels_that_have_no_column_are_refused(labels, says):
+    with pytest.raises(ValueError, match=says):
+        one_hot(labels, slice(None), 3)
 
 
 def test_binary_draws_have_the_grey_value_as_their_mean(rng):
