@@ -87,7 +87,7 @@ def gradcheck(loss, gradient, parameters, *, elements="auto", seed=0, dtype=np.f
     ------
     GradientError
         An AssertionError. The gradient is wrong: the message names the array, the element that is furthest off, the
-        derivatives, and what the mistake looks like. `report` is the Report, or None where it did not come to that.
+        derivatives, and what the mistake looks like. `report` is the Report, or empty where it did not come to that.
     Refused
         A GradientError and a ValueError. The question has no answer: the loss is not one finite number, changes from
         call to call or does not depend on an array, or the parameters are not floats.
@@ -130,6 +130,8 @@ class Problem:
 
     def __init__(self, loss, gradient, parameters, dtype):
         self.single = not isinstance(parameters, Mapping)
+        if isinstance(parameters, (list, tuple)):
+            raise Refused(f"the parameters are a {type(parameters).__name__}: give one array, or a dict of names to arrays")
         arrays = {"theta": parameters} if self.single else parameters
         if not arrays:
             raise Refused("there are no parameters")
@@ -436,14 +438,15 @@ class Examination:
         shape, looked_at = self.problem.shapes[name], elements.get(name)
         failed = [comparison for comparison in found if comparison.right is False]
         if looked_at is None:
-            worst = max(failed or found, key=lambda comparison: np.nanmax([0, *comparison.errors]))
-            decided = any(comparison.right is not None for comparison in found)
+            decided = [comparison for comparison in found if comparison.right is not None]
+            worst = max(failed or decided or found, key=lambda comparison: np.nanmax([0, *comparison.errors]))
             findings = (
                 ()
                 if decided
                 else ("at each point that was tried, the loss has a kink, or differences lose their digits",)
             )
-            return Check(name, shape, None, *worst[1:4], *worst.errors, 0, 0, decided and not failed, decided, findings)
+            passed = bool(decided and not failed)
+            return Check(name, shape, None, *worst[1:4], *worst.errors, 0, 0, passed, bool(decided), findings)
         compared = np.isfinite(looked_at.numerical)
         if compared.all():  # then it is known of each element, and what a direction said of all is superseded
             failed = [comparison for comparison in failed if comparison.point is not looked_at.point]

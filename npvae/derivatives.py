@@ -31,9 +31,9 @@ LOST_IMAGINARY_PART = "an imaginary part was lost (np.abs, np.linalg.norm, float
 
 
 class GradientError(AssertionError):
-    """A gradient that is not the derivative of its loss; `report` is what `npvae.gradcheck` found, if anything."""
+    """A gradient that is not the derivative of its loss; `report` holds the checks, if it came to them."""
 
-    def __init__(self, message, report=None):
+    def __init__(self, message, report=()):
         super().__init__(message)
         self.report = report
 

@@ -91,7 +91,7 @@ class Report(tuple):
             len(check.shape) > 1 for check in self if check.passed
         ):
             lines.append("only vectors are wrong, and no matrix; a guess: how a bias is summed over the batch")
-        elif not self[0].passed and self[-1].passed:
+        elif len(failed) > 1 and not self[0].passed and self[-1].passed:
             last = max(i for i, check in enumerate(self) if not check.passed)
             lines.append(
                 f"a guess: if the arrays are in the order of the forward pass, the fault enters between "

@@ -236,6 +236,7 @@ REFUSED = {
     "whole numbers": (loss, gradient, P | {"b1": np.arange(6)}, "b1 is int64: whole numbers have no derivative"),
     "complex parameters": (loss, gradient, P | {"b1": P["b1"] + 0j}, "b1 is complex128"),
     "no parameters": (loss, gradient, {}, "no parameters"),
+    "a list": (loss, gradient, list(P.values()), "the parameters are a list"),
     "a step of the optimizer": (loss, steps, P, "writes into the parameters"),
 }
 
