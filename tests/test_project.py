@@ -2,14 +2,18 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imsave
 
 import npvae
 from npvae.__main__ import COMMANDS
+from npvae.data.datasets import load
+from npvae.gradcheck import GradientError
 from tests.conftest import missing_links
 
 ROOT = Path(__file__).parents[1]
@@ -68,15 +72,38 @@ def test_npvae_refuses_what_it_does_not_know_in_a_line(arguments):
     assert process.stderr == f"python -m npvae: unrecognized arguments: {arguments[0]}\n"
 
 
-def test_python_in_the_readme_runs(data_dir, monkeypatch):
+def python_in(name):
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_python_in_the_readme_runs(data_dir, finished, tmp_path, monkeypatch):
     monkeypatch.setenv("NPVAE_DATA", str(data_dir))
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert blocks
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished[0], "runs/plane")
+    imsave("seven.png", load("strokes", str(data_dir)).test_images[0].reshape(28, 28), cmap="gray_r")
+    blocks = python_in("README.md")
+    assert len(blocks) == 3
     for block in blocks:
         exec(block, {})
 
 
-@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md"])
+def test_docs_say_of_a_gradient_what_the_checker_says(capsys):
+    right, wrong = python_in("docs/gradcheck.md")
+    names = {}
+    exec(right, names)
+    assert capsys.readouterr().out.rstrip().endswith(": ok")
+    with pytest.raises(GradientError) as error:
+        exec(wrong, names)
+    text = (ROOT / "docs" / "gradcheck.md").read_text(encoding="utf-8")
+    findings = [line for line in str(error.value).splitlines() if line.startswith("  it is ")]
+    assert findings
+    assert all(line in text for line in findings)
+
+
+DOCUMENTS = ["README.md", "benchmarks/README.md", *(f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md")))]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name):
     path = ROOT / name
     assert not missing_links(path.read_text(encoding="utf-8"), path.parent)
