@@ -15,7 +15,6 @@ whether it is in one element or in all; a smaller one passes. By differences it 
 
 import math
 import time
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -32,16 +31,13 @@ from npvae.derivatives import (
     difference,
     explains,
     precision_of,
-    real_array,
     repeatable_value,
     scale_of,
     sharpest_difference,
     steps_of,
-    value_beside,
-    value_of,
 )
 from npvae.diagnosis import diagnose, factor_between
-from npvae.parameters import Parameters
+from npvae.problem import Point, Problem
 from npvae.report import Check, Report
 
 COMPLEX_TOLERANCE = 1e-12  # of an element, relative to the largest entry of its array
@@ -53,7 +49,6 @@ COARSEST = 1e-2  # and from which on it does so even where all of it comes from 
 DIRECTIONS = 2  # at the given point; one more at a point nearby
 MORE_DIRECTIONS = 6  # by differences, which see less along each
 ROUNDED = 100  # times ε |loss|: an error so small comes from rounding, and no step would make it smaller
-NEARBY = 0.1  # distance of that point, in units of the scale of each array
 KINKED = 10  # times the jump of f' at a kink: further from the difference no derivative is excused by it
 SECONDS = 2.0  # for the elements of one array that fails, if it is large
 FEWEST = 16  # elements of it, however long they take
@@ -115,106 +110,6 @@ def examine(loss, gradient, parameters, *, elements="auto", seed=0, dtype=np.flo
         report = Examination(problem, points, elements == "all", seed, complexly=False).report()
     repeatable_value(problem.loss, here.theta, here.value)
     return Report(report, [*notes, *report.notes])
-
-
-class Point(NamedTuple):
-    """A vector of parameters, the loss there, and the gradient in question."""
-
-    theta: np.ndarray
-    value: float
-    gradient: np.ndarray
-
-
-class Problem:
-    """A loss and a gradient of named arrays, as functions of one flat vector."""
-
-    def __init__(self, loss, gradient, parameters, dtype):
-        self.single = not isinstance(parameters, Mapping)
-        if isinstance(parameters, (list, tuple)):
-            raise Refused(f"the parameters are a {type(parameters).__name__}: give one array, or a dict of names to arrays")
-        arrays = {"theta": parameters} if self.single else parameters
-        if not arrays:
-            raise Refused("there are no parameters")
-        arrays = {name: real_array(array, name).astype(dtype) for name, array in arrays.items()}
-        self.theta = np.concatenate([array.ravel() for array in arrays.values()])
-        self.layout = Parameters({name: array.shape for name, array in arrays.items()}, dtype)
-        self.shapes, ends = self.layout.shapes, np.cumsum([array.size for array in arrays.values()]).tolist()
-        self.parts = {
-            name: slice(end - array.size, end) for (name, array), end in zip(arrays.items(), ends, strict=True)
-        }
-        self.callers_loss, self.callers_gradient = loss, gradient
-
-    def arrays(self, vector):
-        """What the caller's functions are given: views of a vector."""
-        arrays = self.layout.cut(vector)
-        return arrays["theta"] if self.single else arrays
-
-    def loss(self, vector):
-        return self.callers_loss(self.arrays(vector))
-
-    def gradient(self, vector):
-        """The gradient in question as a flat vector; a `GradientError` where it has not the form of the parameters."""
-        value_of(self.loss, vector)  # a backward pass may need what the forward pass has left
-        given = vector.copy()
-        found = self.callers_gradient(self.arrays(given)) if callable(self.callers_gradient) else self.callers_gradient
-        if not np.array_equal(given, vector):
-            raise Refused("the gradient function writes into the parameters: does it take a step of the optimizer?")
-        found = {"theta": found} if self.single else found
-        names = ", ".join(map(str, self.parts))
-        if not isinstance(found, Mapping):
-            raise GradientError(f"the gradient is of the type {type(found).__name__}, expected a dict with {names}")
-        if set(found) != set(self.parts):
-            raise GradientError(
-                f"the gradient has the names {', '.join(map(str, found)) or 'of nothing'}, expected {names}"
-            )
-        return np.concatenate([self.derivative(name, found[name]).ravel() for name in self.parts]).astype(vector.dtype)
-
-    def derivative(self, name, array):
-        array, shape = np.array(array), self.shapes[name]
-        if array.shape != shape:
-            transposed = ": transposed?" if array.shape == shape[::-1] else ""
-            raise GradientError(f"the gradient of {name} has the shape {array.shape}, expected {shape}{transposed}")
-        if array.dtype.kind not in "fiu":
-            raise GradientError(f"the gradient of {name} is {array.dtype}, expected real numbers")
-        if not np.isfinite(array).all():
-            place = tuple(map(int, np.argwhere(~np.isfinite(array))[0]))
-            raise GradientError(f"the gradient of {name} is {array[place]} at {list(place)}")
-        return array
-
-    def at(self, theta):
-        """The `Point` with this theta; a `GradientError` if the gradient is another one at a second call."""
-        value = repeatable_value(self.loss, theta)
-        first, second = self.gradient(theta), self.gradient(theta)
-        for name, part in self.parts.items():
-            g1, g2 = first[part], second[part]
-            if np.abs(g2 - g1).max() <= math.sqrt(np.finfo(theta.dtype).eps) * np.abs(g1).max():
-                continue
-            times = (g1 * g2).sum() / ((g1 * g1).sum() or np.nan)
-            if times > 1 and np.allclose(g2, times * g1, rtol=1e-6):
-                raise GradientError(
-                    f"the gradient of {name} is {times:.4g} times as large at a second call with the same parameters: "
-                    "it is accumulated, and never reset"
-                )
-            raise GradientError(
-                f"the gradient of {name} changes between two calls with the same parameters: does the backward pass "
-                "draw noise of its own?"
-            )
-        return Point(theta, value, first)
-
-    def beside(self, here, rng):
-        """A random `Point` near another, or None, and a note on it."""
-        if not callable(self.callers_gradient):
-            return None, ["compared at the given parameters only: the gradient is not a function"]
-        for distance in (NEARBY, NEARBY / 10, NEARBY / 100):
-            theta = here.theta.copy()
-            for part in self.parts.values():
-                theta[part] += distance * scale_of(theta[part]) * rng.standard_normal(theta[part].size)
-            if np.isfinite(value_beside(self.loss, theta)):
-                there = self.at(theta)
-                if np.array_equal(there.gradient, here.gradient):
-                    return None, ["compared at the given parameters only: the gradient is the same at others"]
-                return there, []
-        return None, ["compared at the given parameters only: the loss is not finite beside them"]
 
 
 class Comparison(NamedTuple):
@@ -394,44 +289,47 @@ class Examination:
         size, analytic = scale_of(theta[part]), gradient[part].reshape(shape).astype(float)
         by_complex_step, by_differences, error, jump = np.full((4, *shape), np.nan)
 
-        def along_the_axis(i):
-            unit = np.zeros_like(theta)
-            unit[part.start + (int(np.ravel_multi_index(i, shape)) if shape else 0)] = size
-            return unit
+        def axis(i):
+            direction = np.zeros_like(theta)
+            direction[part].reshape(shape)[i] = size
+            return direction
 
         def differences(i):
             if self.complexly:  # three steps are enough, unless a kink is near
-                found = difference(loss, theta, along_the_axis(i), value, steps_of(theta.dtype)[:3])
+                found = difference(loss, theta, axis(i), value, steps_of(theta.dtype)[:3])
                 if found.jump or found.error > CENTRAL_TOLERANCE / DIFFERENT * size * np.abs(analytic).max():
-                    found = difference(loss, theta, along_the_axis(i), value, steps_of(theta.dtype, "fine"))
+                    found = difference(loss, theta, axis(i), value, steps_of(theta.dtype, "fine"))
             else:
-                found = sharpest_difference(loss, theta, along_the_axis(i), value, self.precision)
+                found = sharpest_difference(loss, theta, axis(i), value, self.precision)
             by_differences[i], error[i], jump[i] = np.divide(found, size)
 
-        for i in zip(*np.nonzero(chosen), strict=True) if shape else [()]:
+        for i in places(chosen):
             if self.complexly:
-                by_complex_step[i] = complex_step(loss, theta, along_the_axis(i)) / size
+                by_complex_step[i] = complex_step(loss, theta, axis(i)) / size
             if central:
                 differences(i)
         if not central:  # but where a kink may be the reason, and at the worst
             distance = np.nan_to_num(np.abs(analytic - by_complex_step), nan=-1)
-            doubtful = distance > COMPLEX_TOLERANCE * np.abs(analytic).max()
-            doubtful |= distance == distance.max()
-            for i in zip(*np.nonzero(doubtful), strict=True) if shape else [()]:
+            doubtful = (distance > COMPLEX_TOLERANCE * np.abs(analytic).max()) | (distance == distance.max())
+            for i in places(doubtful):
                 differences(i)
+        wrong, skipped, *errors = self.judge(analytic, by_complex_step, by_differences, error, jump, size, value)
+        return Elements(point, analytic, by_complex_step, by_differences, *errors, wrong & chosen, skipped & chosen)
+
+    def judge(self, analytic, by_complex_step, by_differences, error, jump, size, value):
+        """(wrong, skipped, error by complex step, error by differences) of elements; NaN is what was not taken."""
         off, apart = np.nan_to_num(np.abs([analytic - by_complex_step, analytic - by_differences]))
+        taken = np.isfinite(by_complex_step) | np.isfinite(by_differences)
         numerical = np.nanmax(np.abs([by_complex_step, by_differences]))
-        largest = max(np.abs(analytic[chosen]).max(), numerical, self.least / size / COMPLEX_TOLERANCE)
+        largest = max(np.abs(analytic[taken]).max(), numerical, self.least / size / COMPLEX_TOLERANCE)
         error, jump = np.nan_to_num(error), np.nan_to_num(jump)
         tolerance = CENTRAL_TOLERANCE if self.complexly else SMALLEST_RELATIVE
         allowed = np.maximum(DIFFERENT * error, tolerance * largest)
-        wrong = (off > COMPLEX_TOLERANCE * largest) | (apart > allowed)
         skipped = (jump > allowed) & (apart <= KINKED * jump)
-        skipped |= self.unresolved(error * size, largest * size, value) & (not self.complexly)
-        off, apart = (np.where(skipped, 0, distance) / largest for distance in (off, apart))
-        return Elements(
-            point, analytic, by_complex_step, by_differences, off, apart, wrong & ~skipped & chosen, skipped & chosen
-        )
+        if not self.complexly:
+            skipped |= self.unresolved(error * size, largest * size, value)
+        wrong = ((off > COMPLEX_TOLERANCE * largest) | (apart > allowed)) & ~skipped
+        return wrong, skipped, *(np.where(skipped, 0, distance) / largest for distance in (off, apart))
 
     def verdict(self, name, found, elements):
         """The `Check` of one array, of its comparisons along directions and of all elements that were looked at."""
@@ -486,3 +384,8 @@ def factor_along(found):
     """The number by which the analytic derivatives along all directions are too large; None if there is none."""
     numerical = [c.central if math.isnan(c.complex_step) else c.complex_step for c in found]
     return factor_between(np.array([c.analytic for c in found]), np.array(numerical))
+
+
+def places(mask):
+    """The indices at which a mask is true, also of an array without dimensions."""
+    return zip(*np.nonzero(mask), strict=True) if mask.ndim else [()] * bool(mask)

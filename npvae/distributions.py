@@ -113,7 +113,7 @@ def gaussian_pixels_log_density_gradient(x, outputs):
     return np.concatenate([d_mean, d_logvar], axis=-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Likelihood:
     """p(x|z) as a function of the decoder's outputs, of which there are `outputs_per_pixel` times D."""
 

@@ -177,13 +177,14 @@ def small_problem(
     return (*problem, np.eye(classes)[rng.integers(classes, size=4)]) if classes else problem
 
 
-def trained_problem(folder, seed):
+def trained_problem(folder, data_dir, seed):
     """The model of a run, and a batch of its test images: (vae, x, eps, y)."""
     from npvae.data.pixels import batch, one_hot  # only here, because data sets need more than NumPy
-    from npvae.runs import Run
+    from npvae.runs import Run, require_fit
 
-    run = Run.open(folder)
+    run = Run.open(folder, data_dir)
     dataset, vae, rng = run.dataset(), run.vae(), np.random.default_rng(seed)
+    require_fit(dataset, vae)
     rows = rng.permutation(len(dataset.test_images))[: run.config.batch_size]
     x, y = batch(dataset.test_images, rows), one_hot(dataset.test_labels, rows, vae.classes)
     return vae, x, rng.standard_normal((run.config.samples, len(rows), vae.latent)), y
@@ -205,6 +206,7 @@ def add_options(parser):
     parser.add_argument(
         "run", metavar="RUN", nargs="?", help="a run's folder: check its model on a batch of its test set"
     )
+    parser.add_argument("--data-dir", default="", help="of RUN; by default the one that it was trained with")
     small = parser.add_argument_group("of the small VAE")
     small.add_argument("--activation", choices=ACTIVATIONS, help=f"of the hidden layers (default: {ACTIVATION})")
     small.add_argument("--hidden", type=positive, nargs="+", help="units of each hidden layer (default: 7 5)")
@@ -229,7 +231,7 @@ def problems(options, of_small):
     if options.run is not None:
         if given:
             raise UserError(f"--{given[0]} is about the small VAE: a run has a model of its own")
-        yield trained_problem(options.run, options.seed)
+        yield trained_problem(options.run, options.data_dir, options.seed)
         return
     one = (options.activation or ACTIVATION, options.hidden or HIDDEN, options.samples or SAMPLES)
     one += (options.likelihood or LIKELIHOOD, options.objective or OBJECTIVE, LABELLED * options.conditional)

@@ -5,7 +5,7 @@ import numpy as np
 
 def check_images(x, pixels, precision):
     """`x` as floats no wider than `precision`; a ValueError unless it is (B, pixels) and in [0, 1]."""
-    x = np.asarray(x)
+    x = narrowed(x, precision)
     if x.dtype.kind not in "fc":
         raise ValueError(f"x is {x.dtype}, expected floats in [0, 1]: npvae.data.pixels.batch scales raw images")
     if x.ndim != 2 or x.shape[1] != pixels:
@@ -14,7 +14,7 @@ def check_images(x, pixels, precision):
     if x.size and not (x.real.min() >= 0 and x.real.max() <= 1):  # `not`, so that NaN is refused
         found = f"values from {x.real.min():g} to {x.real.max():g}"
         raise ValueError(f"x holds {found}, expected [0, 1]: divide grey values 0…255 by 255")
-    return narrowed(x, precision)
+    return x
 
 
 def check_noise(eps, shape, precision):
@@ -39,6 +39,7 @@ def check_labels(y, count, classes):
 
 
 def narrowed(array, precision):
-    """`array` itself, or its floats in `precision` where they are wider."""
+    """`array` as an array; its floats in `precision` where they are wider."""
+    array = np.asanyarray(array)
     wider = array.dtype.kind == "f" and np.result_type(array, precision) != precision
     return array.astype(precision) if wider else array

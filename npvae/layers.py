@@ -36,7 +36,7 @@ def sigmoid(a):
 
 def as_floats(a):
     """`a` as an array that can hold fractions; floats and complex numbers as they are."""
-    a = np.asarray(a)
+    a = np.asanyarray(a)
     return a if a.dtype.kind in "fc" else a.astype(float)
 
 

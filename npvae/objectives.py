@@ -121,7 +121,7 @@ def doubly_reparameterized(d_z, d_log_p_x, log_p_x, z, mu, logvar, beta):
     return d_z * (1 - beta + beta * w)[..., None], d_mu, d_logvar
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Objective:
     """A loss, and the two steps of its gradient; see the module's docstring for what each is given and returns."""
 

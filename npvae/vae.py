@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npvae.distributions import LIKELIHOODS, gaussian_kl
-from npvae.inputs import check_images, check_labels, check_noise
+from npvae.inputs import check_images, check_labels, check_noise, narrowed
 from npvae.layers import MLP
 from npvae.objectives import OBJECTIVES
 from npvae.parameters import Parameters
@@ -151,7 +151,7 @@ class VAE:
         ValueError
             If an array has not the shape, the type or the range that it should; the message says what to do.
         """
-        x = check_images(x, self.pixels, self.precision)
+        x = narrowed(x, self.precision)
         mu, logvar = self.encode(x, y)  # (B, J), (B, J)
         check_noise(eps, mu.shape, self.precision)
         z = reparameterize(mu, logvar, eps)  # (L, B, J)
