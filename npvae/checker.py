@@ -30,11 +30,14 @@ from npvae.derivatives import (
     depends_on,
     difference,
     explains,
+    norm,
     precision_of,
     repeatable_value,
     scale_of,
     sharpest_difference,
+    sizes_of,
     steps_of,
+    unresolved,
 )
 from npvae.diagnosis import diagnose, factor_between
 from npvae.problem import Point, Problem
@@ -44,11 +47,10 @@ COMPLEX_TOLERANCE = 1e-12  # of an element, relative to the largest entry of its
 CENTRAL_TOLERANCE = 1e-6
 DIRECTION_TOLERANCE = 1e-11  # of a sum over an array, relative to the norm of its terms
 ROUNDING = 1e-14  # of that norm in the array where it is largest: less may be the rest of larger terms that cancel
-COARSE = 1e-4  # relative error from which on a difference says nothing,
-COARSEST = 1e-2  # and from which on it does so even where all of it comes from rounding
 DIRECTIONS = 2  # at the given point; one more at a point nearby
 MORE_DIRECTIONS = 6  # by differences, which see less along each
-ROUNDED = 100  # times ε |loss|: an error so small comes from rounding, and no step would make it smaller
+NEGLIGIBLE = 1e-12  # relative to the loss: of a derivative along a direction
+BLURRED = 1e-6  # relative: an imaginary part that is lost shows only if it is larger than the differences' error
 KINKED = 10  # times the jump of f' at a kink: further from the difference no derivative is excused by it
 SECONDS = 2.0  # for the elements of one array that fails, if it is large
 FEWEST = 16  # elements of it, however long they take
@@ -88,9 +90,11 @@ def gradcheck(loss, gradient, parameters, *, elements="auto", seed=0, dtype=np.f
         call to call or does not depend on an array, or the parameters are not floats.
     """
     report = examine(loss, gradient, parameters, elements=elements, seed=seed, dtype=dtype)
-    if not report.passed:
-        raise GradientError(f"the gradient is not the derivative of the loss\n{report}", report)
-    return report
+    if report.passed:
+        return report
+    if all(check.passed or not check.decided for check in report):
+        raise Refused(f"it could not be decided whether the gradient is right\n{report}", report)
+    raise GradientError(f"the gradient is not the derivative of the loss\n{report}", report)
 
 
 def examine(loss, gradient, parameters, *, elements="auto", seed=0, dtype=np.float64, nearby=True):
@@ -121,7 +125,8 @@ class Comparison(NamedTuple):
     central: float
     scale: float
     right: bool | None
-    blur: float = DIRECTION_TOLERANCE  # a mistake so large, relative to the gradient of the array, may not show
+    blur: float = 0.0  # what differences do not tell apart, relative to the terms
+    open_question: bool = False  # they agree with the gradient and with the complex step, which differ
 
     @property
     def errors(self):
@@ -156,11 +161,8 @@ class Examination:
             anywhere = sum(self.direction(here, name) for name in problem.parts)
             self.precision = precision_of(problem.loss, here.theta, anywhere, here.value)
         # a derivative along a direction that may be nothing but the rounding of larger terms that cancel
-        lengths = [
-            scale_of(point.theta[part]) * np.sqrt((point.gradient[part] ** 2).sum())
-            for point in points
-            for part in problem.parts.values()
-        ]
+        parts = problem.parts.values()
+        lengths = [scale_of(point.theta[part]) * norm(point.gradient[part]) for point in points for part in parts]
         self.least = max(ROUNDING * float(max(lengths)), np.finfo(float).tiny)
 
     def report(self):
@@ -174,6 +176,9 @@ class Examination:
             for there in nearby:
                 undecided = all(comparison.right is None for comparison in comparisons)
                 comparisons += [self.along(there, name, central=undecided) for _ in range(count - self.complexly)]
+        notes = []
+        if nearby and np.array_equal(nearby[0].gradient, here.gradient):
+            notes = self.drop_if_wrong(nearby[0], found)
         elements = {}
         for name, comparisons in found.items():
             failed = next((comparison.point for comparison in comparisons if comparison.right is False), None)
@@ -181,17 +186,27 @@ class Examination:
                 point = here if failed is None else failed
                 chosen = self.chosen(point, name, comparisons)
                 elements[name] = self.elements(point, name, chosen, self.everything or not self.complexly)
-        return Report(
-            [self.verdict(name, comparisons, elements) for name, comparisons in found.items()], self.sight(found)
-        )
+        checks = [self.verdict(name, comparisons, elements) for name, comparisons in found.items()]
+        return Report(checks, [*notes, *self.sight(found)])
+
+    def drop_if_wrong(self, there, found):
+        """Leave a point out at which the gradient is wrong and the same as here: it was not computed from its p."""
+        if all(c.right is not False for comparisons in found.values() for c in comparisons if c.point is there):
+            return []
+        for comparisons in found.values():
+            comparisons[:] = [comparison for comparison in comparisons if comparison.point is not there]
+        return [
+            "compared at the given parameters only: at others the gradient is the same, and the derivative is not; is "
+            "it computed from the p that it is given?"
+        ]
 
     def sight(self, found):
-        """What differences cannot see, as a note; the complex step sees more than anyone asks for."""
-        blur = [min((c.blur for c in comparisons if c.right), default=0) for comparisons in found.values()]
-        if self.complexly or not max(blur):
-            return []
+        """What differences cannot see, as a note."""
+        blur = max(min((c.blur for c in comparisons if c.right), default=0) for comparisons in found.values())
+        if self.complexly:
+            return [f"a lost imaginary part below {blur:.0e} of a gradient may not show"] if blur > BLURRED else []
         # along six directions the largest of the Gaussian factors is hardly ever below 0.1
-        return [f"a mistake below {10 * max(blur):.0e} of the gradient of an array may not show"]
+        return [f"a mistake below {10 * blur:.0e} of the gradient of an array may not show"] if blur else []
 
     def refuse_unless_used(self, name):
         changed = np.zeros(self.problem.theta.size, bool)
@@ -204,27 +219,31 @@ class Examination:
         theta, value, gradient = point
         loss, direction = self.problem.loss, self.direction(point, name, some)
         terms = gradient * direction
-        analytic = float(terms.sum())
-        scale = max(float(np.sqrt((terms**2).sum())), self.least / DIRECTION_TOLERANCE)
+        analytic, length = float(terms.sum()), norm(terms)
         if not self.complexly:
-            return self.along_by_differences(point, direction, analytic, scale)
+            return self.along_by_differences(point, direction, analytic, length)
         derivative = complex_step(loss, theta, direction)
-        scale = max(scale, abs(derivative))
+        length = max(length, abs(derivative))
+        scale = max(length, self.least / DIRECTION_TOLERANCE)
         right = abs(analytic - derivative) <= DIRECTION_TOLERANCE * scale
         if right and not central:
             return Comparison(point, analytic, derivative, np.nan, scale, right)
         found = difference(loss, theta, direction, value)
-        if not explains(found, derivative, scale):
+        if not explains(found, derivative, length):
             found = sharpest_difference(loss, theta, direction, value)
-        agrees, with_analytic = explains(found, derivative, scale), explains(found, analytic, scale)
+        agrees, with_analytic = explains(found, derivative, length), explains(found, analytic, length)
         if agrees is False:
             raise NotComplex(
                 f"along {name} the derivative is {derivative:.6g} by complex step, but {found.value:.6g} by "
                 f"differences: {LOST_IMAGINARY_PART}"
             )
+        open_question = not right and agrees and with_analytic
+        if open_question and length <= NEGLIGIBLE * abs(value):
+            right = True
         if agrees is None or (not right and with_analytic is None):
             right = None
-        return Comparison(point, analytic, derivative, found.value, scale, right)
+        blur = DIFFERENT * found.error / (length or 1)
+        return Comparison(point, analytic, derivative, found.value, scale, right, blur, open_question)
 
     def direction(self, point, name, some=True):
         """A random one within an array, or `some` of it, about as long as the array itself."""
@@ -233,21 +252,20 @@ class Examination:
         direction[part] = np.where(some, scale_of(point.theta[part]) * noise, 0).ravel()
         return direction
 
-    def along_by_differences(self, point, direction, analytic, scale):
+    def along_by_differences(self, point, direction, analytic, length):
         loss, theta, value = self.problem.loss, point.theta, point.value
         found = difference(loss, theta, direction, value, None, self.precision)
-        if not explains(found, analytic, scale) or self.unresolved(found.error, scale, value):
+        if not explains(found, analytic, length) or unresolved(found.error, length, value, self.precision):
             found = sharpest_difference(loss, theta, direction, value, self.precision)
-        length = max(scale, abs(found.value))
+        zero = length <= self.least  # or nothing but rounding: differences can say no more than that it is
+        length = max(length, abs(found.value))
         right = explains(found, analytic, length)
-        if right and self.unresolved(found.error, length, value):
+        if right and unresolved(found.error, np.inf if zero else length, value, self.precision):
             right = None
-        return Comparison(point, analytic, np.nan, found.value, length, right, DIFFERENT * found.error / length)
-
-    def unresolved(self, error, length, value):
-        """Whether a difference with this error says nothing of a derivative of this size."""
-        rounded = error <= ROUNDED * np.finfo(self.precision).eps * abs(value)
-        return DIFFERENT * error > np.where(rounded, COARSEST, COARSE) * length
+        blur = 0 if zero else DIFFERENT * found.error / length
+        return Comparison(
+            point, analytic, np.nan, found.value, max(length, self.least / DIRECTION_TOLERANCE), right, blur
+        )
 
     def chosen(self, point, name, found):
         """A mask of the elements to look at: all, if `SECONDS` allow it, else some on a grid through a wrong one.
@@ -263,49 +281,51 @@ class Examination:
             return np.ones(shape, bool)
         if factor_along(found) is not None:
             return mask
-        side = max(2, int(most ** (1 / len(shape))))
-        axes = []
+        side, axes, some = max(2, int(most ** (1 / len(shape)))), [], np.ones(shape, bool)
         for axis, length in enumerate(shape):
             spread = np.linspace(0, length - 1, min(length, side)).astype(int)
-            axes.append(np.union1d(spread, [self.one_that_is_wrong(point, name, axis)]))
+            axes.append(np.union1d(spread, [self.narrow(point, name, some, axis)]))
         mask[np.ix_(*axes)] = True
         return mask
 
-    def one_that_is_wrong(self, point, name, axis):
-        """A column, row, … in which an element is wrong, by halving."""
+    def narrow(self, point, name, some, axis):
+        """The row, column, … of a wrong element among `some`, a mask, by halving; restricts the mask to it."""
         shape = self.problem.shapes[name]
         place = np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))])
         low, high = 0, shape[axis]
         while high - low > 1:
             middle = (low + high) // 2
-            first = self.along(point, name, central=False, some=(place >= low) & (place < middle))
-            low, high = (low, middle) if first.right is False else (middle, high)
+            half = some & (place >= low) & (place < middle)
+            low, high = (low, middle) if self.along(point, name, False, half).right is False else (middle, high)
+        some &= place == low
         return low
 
     def elements(self, point, name, chosen, central):
         """The derivatives with respect to the `chosen` elements of an array; by differences too, if `central`."""
         theta, value, gradient = point
         part, shape, loss = self.problem.parts[name], self.problem.shapes[name], self.problem.loss
-        size, analytic = scale_of(theta[part]), gradient[part].reshape(shape).astype(float)
-        by_complex_step, by_differences, error, jump = np.full((4, *shape), np.nan)
+        analytic = gradient[part].reshape(shape).astype(float)
+        by_complex_step, by_differences, error, jump = (np.full(shape, np.nan) for _ in range(4))
+        sizes = sizes_of(theta[part].reshape(shape))
 
         def axis(i):
             direction = np.zeros_like(theta)
-            direction[part].reshape(shape)[i] = size
+            direction[part].reshape(shape)[i] = sizes[i]
             return direction
 
         def differences(i):
             if self.complexly:  # three steps are enough, unless a kink is near
                 found = difference(loss, theta, axis(i), value, steps_of(theta.dtype)[:3])
-                if found.jump or found.error > CENTRAL_TOLERANCE / DIFFERENT * size * np.abs(analytic).max():
-                    found = difference(loss, theta, axis(i), value, steps_of(theta.dtype, "fine"))
+                if found.jump or found.error > CENTRAL_TOLERANCE / DIFFERENT * sizes[i] * np.abs(analytic).max():
+                    finer = difference(loss, theta, axis(i), value, steps_of(theta.dtype, "fine"))
+                    found = finer._replace(jump=max(found.jump, finer.jump))
             else:
                 found = sharpest_difference(loss, theta, axis(i), value, self.precision)
-            by_differences[i], error[i], jump[i] = np.divide(found, size)
+            by_differences[i], error[i], jump[i] = np.divide(found, sizes[i])
 
         for i in places(chosen):
             if self.complexly:
-                by_complex_step[i] = complex_step(loss, theta, axis(i)) / size
+                by_complex_step[i] = complex_step(loss, theta, axis(i)) / sizes[i]
             if central:
                 differences(i)
         if not central:  # but where a kink may be the reason, and at the worst
@@ -313,23 +333,26 @@ class Examination:
             doubtful = (distance > COMPLEX_TOLERANCE * np.abs(analytic).max()) | (distance == distance.max())
             for i in places(doubtful):
                 differences(i)
-        wrong, skipped, *errors = self.judge(analytic, by_complex_step, by_differences, error, jump, size, value)
+        wrong, skipped, *errors = self.judge(analytic, by_complex_step, by_differences, error, jump, sizes, value)
         return Elements(point, analytic, by_complex_step, by_differences, *errors, wrong & chosen, skipped & chosen)
 
-    def judge(self, analytic, by_complex_step, by_differences, error, jump, size, value):
+    def judge(self, analytic, by_complex_step, by_differences, error, jump, sizes, value):
         """(wrong, skipped, error by complex step, error by differences) of elements; NaN is what was not taken."""
-        off, apart = np.nan_to_num(np.abs([analytic - by_complex_step, analytic - by_differences]))
+        off, apart = (np.nan_to_num(np.abs(analytic - values)) for values in (by_complex_step, by_differences))
         taken = np.isfinite(by_complex_step) | np.isfinite(by_differences)
-        numerical = np.nanmax(np.abs([by_complex_step, by_differences]))
-        largest = max(np.abs(analytic[taken]).max(), numerical, self.least / size / COMPLEX_TOLERANCE)
+        numerical = [np.abs(values[np.isfinite(values)]).max(initial=0) for values in (by_complex_step, by_differences)]
+        largest, least = max(np.abs(analytic[taken]).max(), *numerical), self.least / sizes
         error, jump = np.nan_to_num(error), np.nan_to_num(jump)
         tolerance = CENTRAL_TOLERANCE if self.complexly else SMALLEST_RELATIVE
-        allowed = np.maximum(DIFFERENT * error, tolerance * largest)
-        skipped = (jump > allowed) & (apart <= KINKED * jump)
+        allowed = np.maximum(DIFFERENT * error, np.maximum(tolerance * largest, least))
+        tolerated = np.maximum(COMPLEX_TOLERANCE * largest, least)
+        skipped = (jump > allowed) & (apart <= KINKED * jump) & ((apart > allowed) | (off > tolerated))
         if not self.complexly:
-            skipped |= self.unresolved(error * size, largest * size, value)
-        wrong = ((off > COMPLEX_TOLERANCE * largest) | (apart > allowed)) & ~skipped
-        return wrong, skipped, *(np.where(skipped, 0, distance) / largest for distance in (off, apart))
+            zero = np.inf if largest * sizes.max() <= self.least else largest
+            skipped |= unresolved(error * sizes, zero * sizes, value, self.precision)
+        wrong = ((off > tolerated) | (apart > allowed)) & ~skipped
+        scale = np.maximum(largest, least / COMPLEX_TOLERANCE)
+        return wrong, skipped, *(np.where(skipped, 0, distance) / scale for distance in (off, apart))
 
     def verdict(self, name, found, elements):
         """The `Check` of one array, of its comparisons along directions and of all elements that were looked at."""
@@ -337,14 +360,10 @@ class Examination:
         failed = [comparison for comparison in found if comparison.right is False]
         if looked_at is None:
             decided = [comparison for comparison in found if comparison.right is not None]
-            worst = max(failed or decided or found, key=lambda comparison: np.nanmax([0, *comparison.errors]))
-            findings = (
-                ()
-                if decided
-                else ("at each point that was tried, the loss has a kink, or differences lose their digits",)
+            findings = [] if decided else ["at each point that was tried, the loss has a kink, or too few digits"]
+            return self.along_a_direction(
+                name, failed or decided or found, 0, not failed and decided, decided, findings
             )
-            passed = bool(decided and not failed)
-            return Check(name, shape, None, *worst[1:4], *worst.errors, 0, 0, passed, bool(decided), findings)
         compared = np.isfinite(looked_at.numerical)
         if compared.all():  # then it is known of each element, and what a direction said of all is superseded
             failed = [comparison for comparison in failed if comparison.point is not looked_at.point]
@@ -359,8 +378,15 @@ class Examination:
             findings = diagnose(
                 looked_at.analytic, looked_at.numerical, looked_at.wrong, theta, others, factor_along(found)
             )
-        elif not passed:
-            findings = ["none of the elements that were looked at is wrong: others are"]
+        elif not passed:  # then no element tells what is wrong
+            findings = ["of the elements that were compared none is wrong, but along a direction together they are"]
+            if not failed:
+                findings = ["each element lies at a kink of the loss, or the loss has too few digits"]
+            return self.along_a_direction(name, failed or found, compared.sum(), False, failed, findings)
+        if failed and all(comparison.open_question for comparison in failed):
+            findings.append(
+                "differences agree with both: it is a mistake too small for them, or " + LOST_IMAGINARY_PART
+            )
         if not passed and looked_at.point is not self.points[0]:
             findings.append("this is at a random point nearby; at the given parameters it is right, or at a kink")
         return Check(
@@ -378,6 +404,12 @@ class Examination:
             decided,
             tuple(findings),
         )
+
+    def along_a_direction(self, name, found, compared, passed, decided, findings):
+        """The `Check` of an array of which no single element is worst, by the worst of some comparisons."""
+        worst = max(found, key=lambda comparison: np.nanmax([0, *comparison.errors]))
+        verdict = (int(compared), 0, bool(passed), bool(decided), tuple(findings))
+        return Check(name, self.problem.shapes[name], None, *worst[1:4], *worst.errors, *verdict)
 
 
 def factor_along(found):

@@ -14,6 +14,7 @@ changed, whatever the loss does. What cannot be answered is `Refused`, with the 
 """
 
 import itertools
+import math
 import warnings
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ DIFFERENT = 20  # estimated errors apart: then two derivatives differ
 FINEST = 3  # pairs of steps, at which a kink must show
 SMOOTH = 1e-7  # relative to f': a smaller jump of f' may be the curvature of a smooth function
 SMALLEST_RELATIVE = 1e-9  # to the scale of a derivative: closer than that, differences do not tell two apart
+COARSE = 1e-4  # relative error from which on a difference says nothing,
+COARSEST = 1e-2  # and from which on it does so even where all of it comes from rounding:
+ROUNDED = 100  # times ε |loss|; no step would make such an error smaller
 SAME_VALUE = 1e-13  # relative: a loss that is computed twice in the same way may differ by rounding
 LOST_IMAGINARY_PART = "an imaginary part was lost (np.abs, np.linalg.norm, float(), .real, a comparison?)"
 
@@ -58,8 +62,9 @@ def value_of(loss, theta):
     """loss(theta) as a Python number; `Refused` unless it is one number and theta is left as it was."""
     given = theta.copy()
     value = loss(given)
-    if value is None:
-        raise Refused("the loss returned None: does it lack its return?")
+    if value is None or isinstance(value, (tuple, list, dict, str)):
+        missing = ": does it lack its return?" if value is None else ", expected one number"
+        raise Refused(f"the loss returned {'None' if value is None else f'a {type(value).__name__}'}{missing}")
     array = np.asarray(value)
     if array.shape != () or array.dtype.kind not in "fciu":
         raise Refused(f"the loss is {array.dtype} of the shape {array.shape}, expected one number: sum it, or average")
@@ -142,16 +147,22 @@ def difference(loss, theta, direction, value, steps=None, precision=None):
     -------
     Difference
     """
-    odd, even, rounding, precision = [], [], [], precision or theta.dtype
-    for h in steps_of(precision) if steps is None else steps:
+    precision = precision or theta.dtype
+    eps, steps = float(np.finfo(precision).eps), list(steps or steps_of(precision))
+
+    def beside(h):
         nudge = np.asarray(h, theta.dtype) * direction
-        above, below = value_beside(loss, theta + nudge), value_beside(loss, theta - nudge)
-        if np.isfinite(above - below):
-            odd.append((above - below) / (2 * h))
-            even.append((above - 2 * value + below) / h)
-            rounding.append(4 * np.finfo(precision).eps * max(abs(value), abs(above), abs(below)) / h)
-    if len(odd) < 2:
+        return value_beside(loss, theta + nudge), value_beside(loss, theta - nudge)
+
+    pairs = {h: pair for h in steps if np.isfinite(pair := beside(h)).all()}
+    while len(pairs) < 3 and steps[-1] > math.sqrt(eps):  # the edge of where the loss is finite is near
+        steps.append(steps[-1] / RATIO)
+        pairs |= {h: pair for h in steps[-1:] if np.isfinite(pair := beside(h)).all()}
+    if len(pairs) < 2:
         raise Refused("the loss is not finite beside the given parameters")
+    odd = [(above - below) / (2 * h) for h, (above, below) in pairs.items()]
+    even = [(above - 2 * value + below) / h for h, (above, below) in pairs.items()]
+    rounding = [4 * eps * max(abs(value), *map(abs, pair)) / h for h, pair in pairs.items()]
     # odd(h) = f' + c₂ h² + c₄ h⁴ + …; even(h) = (f'₊ − f'₋) + c₁ h + c₃ h³ + …
     derivative, error = extrapolated(odd, rounding)
     jump, uncertain = max(
@@ -174,11 +185,10 @@ def precision_of(loss, theta, direction, value):
 
     A change of theta that float64 resolves by far, and float32 does not, then leaves the loss as it is.
     """
-    invisible = np.finfo(np.float32).eps / 1000 * direction
-    slope = difference(loss, theta, direction, value, None, np.float32).value
-    expected = abs(slope) * np.finfo(np.float32).eps / 1000
-    resolved = 100 * np.finfo(theta.dtype).eps * abs(value) < expected
-    return np.float32 if resolved and value_beside(loss, theta + invisible) == value else theta.dtype
+    step = float(np.finfo(np.float32).eps) / 1000
+    slope = difference(loss, theta, direction, value).value
+    resolved = 100 * float(np.finfo(theta.dtype).eps) * abs(value) < abs(slope) * step
+    return np.float32 if resolved and value_beside(loss, theta + step * direction) == value else theta.dtype
 
 
 def extrapolated(values, rounding):
@@ -201,6 +211,18 @@ def explains(found, derivative, scale):
     if apart <= max(DIFFERENT * found.error, SMALLEST_RELATIVE * scale):
         return True
     return None if found.jump > apart / 10 else False
+
+
+def unresolved(error, scale, value, precision):
+    """Whether a difference with this error says nothing of a derivative of this scale, of a loss of this value."""
+    rounded = error <= ROUNDED * float(np.finfo(precision).eps) * abs(value)
+    return DIFFERENT * error > np.where(rounded, COARSEST, COARSE) * scale
+
+
+def norm(array):
+    """The Euclidean norm of all elements, without overflow of their squares."""
+    largest = float(np.abs(array).max())
+    return largest * float(np.sqrt(((array / largest) ** 2).sum())) if largest else 0.0
 
 
 def depends_on(loss, theta, changed=True):
@@ -243,13 +265,13 @@ def complex_step_gradient(loss, theta, step=COMPLEX_STEP):
     """
     theta = real_array(theta, "theta")
     value = value_asked_for(loss, theta)
-    gradient = np.array([complex_step(loss, theta, unit, step) for unit in units(theta)], theta.dtype)
-    gradient = gradient.reshape(theta.shape)
+    gradient = [complex_step(loss, theta, unit, step) / float(unit.max()) for unit in units_of(theta)]
+    gradient = np.array(gradient, theta.dtype).reshape(theta.shape)
     rng = np.random.default_rng(0)
     for _ in range(DIRECTIONS):
         direction = rng.standard_normal(theta.shape).astype(theta.dtype) * scale_of(theta)
         along = (gradient * direction).sum()
-        scale = np.sqrt(((gradient * direction) ** 2).sum())
+        scale = norm(gradient * direction)
         found = difference(loss, theta, direction, value)
         if not explains(found, along, scale):
             found = sharpest_difference(loss, theta, direction, value)
@@ -272,7 +294,8 @@ def central_difference_gradient(loss, theta):
 
     Returns
     -------
-    array of the shape and dtype of `theta`; NaN where the loss has a kink within reach of the differences
+    array of the shape and dtype of `theta`; NaN where the loss has a kink within reach of the differences, or too few
+        digits
 
     Raises
     ------
@@ -280,9 +303,15 @@ def central_difference_gradient(loss, theta):
         If the loss is not finite, does not depend on theta, or is not the same at two calls.
     """
     theta = real_array(theta, "theta")
-    value, scale = value_asked_for(loss, theta), scale_of(theta)
-    found = [sharpest_difference(loss, theta, scale * unit, value, reaches=("usual", "fine")) for unit in units(theta)]
-    gradient = [np.nan if one.jump else one.value / scale for one in found]
+    value, units = value_asked_for(loss, theta), list(units_of(theta))
+    precision = precision_of(loss, theta, scale_of(theta) * np.ones_like(theta), value)
+    found = [sharpest_difference(loss, theta, unit, value, precision, ("usual", "fine")) for unit in units]
+    lengths = [float(unit.max()) for unit in units]
+    largest = max(abs(one.value) / length for one, length in zip(found, lengths, strict=True))
+    gradient = [
+        np.nan if one.jump or unresolved(one.error, largest * length, value, precision) else one.value / length
+        for one, length in zip(found, lengths, strict=True)
+    ]
     return np.array(gradient, theta.dtype).reshape(theta.shape)
 
 
@@ -311,13 +340,19 @@ def real_array(array, name):
 
 def scale_of(array):
     """How large a change of this array is neither tiny nor vast: its root mean square, or 1 where it is zero."""
-    return np.sqrt(np.mean(array**2)) or array.dtype.type(1)
+    return array.dtype.type(norm(array) / math.sqrt(array.size) or 1)
 
 
-def units(theta):
-    """The unit vectors of theta's shape, one by one."""
-    unit = np.zeros_like(theta)
+def sizes_of(array):
+    """How large a change of each element is neither tiny nor vast: its own size, unless it is by far the smallest."""
+    scale = scale_of(array)
+    return np.where(array == 0, scale, np.maximum(np.abs(array), scale / 1000))
+
+
+def units_of(theta):
+    """A change of each element by itself, of that size."""
+    sizes = sizes_of(theta)
     for i in np.ndindex(theta.shape):
-        unit[i] = 1
+        unit = np.zeros_like(theta)
+        unit[i] = sizes[i]
         yield unit
-        unit[i] = 0

@@ -33,7 +33,7 @@ def diagnose(analytic, numerical, wrong, theta, others, along):
     if factor is not None and abs(factor - 1) > CLOSE:
         return [f"it is {factor:.6g} times the derivative", *causes(factor)]
     for seen, candidate in (rearranged(numerical) | named(others)).items():
-        if alike(analytic, candidate):
+        if alike(analytic, candidate) and not alike(candidate, numerical):
             return [f"it is {seen}"]
     excess = analytic[known] - numerical[known]
     for what, penalty in {"the parameters themselves": theta, "their signs": np.sign(theta)}.items():
@@ -87,28 +87,29 @@ def named(others):
 
 
 def where(wrong, known):
-    """Which elements are wrong, as a sentence, by columns or rows if that says it in fewer words."""
-    views = {"element": (wrong.ravel(), known.ravel())}
-    if wrong.ndim == 2:
-        views |= {kind: (wrong.any(axis), known.any(axis)) for axis, kind in enumerate(("column", "row"))}
-    kind = min(views, key=lambda kind: (np.mean(views[kind][0][views[kind][1]]) == 1, views[kind][0].sum()))
+    """Which elements are wrong, as a sentence, by slices along an axis if that says it in fewer words."""
+    views = {"element": (wrong, known)}
+    for axis, kind in enumerate(
+        ("row", "column") if wrong.ndim == 2 else [f"slice along axis {i}" for i in range(wrong.ndim)]
+    ):
+        others = tuple(i for i in range(wrong.ndim) if i != axis)
+        if others:
+            views[kind] = wrong.any(others), known.any(others)
+    kind = min(views, key=lambda kind: (views[kind][0][views[kind][1]].all(), views[kind][0].sum()))
     bad, asked = views[kind]
-    compared = "" if known.all() else " compared"
+    only, compared = ("only ", "") if known.all() else ("", " compared")
     if bad[asked].all():
         return f"every element{compared} is wrong"
-    if wrong.ndim == 2 and kind == "element":
-        places = [f"[{i}, {j}]" for i, j in np.argwhere(wrong)]
-    else:
-        places = list(map(str, np.flatnonzero(bad)))
-    middle = len(bad) // 2
-    half = {"first": np.arange(len(bad)) < middle, "second": np.arange(len(bad)) >= middle}
-    halves = [name for name, part in half.items() if len(bad) % 2 == 0 and len(bad) > 2 and (bad == part)[asked].all()]
-    if halves:
-        return f"only the {halves[0]} half of its {asked.sum()} {kind}s{compared} is wrong"
+    places = [str(list(map(int, place)) if len(place) > 1 else int(place[0])) for place in np.argwhere(bad)]
+    if bad.ndim == 1 and len(bad) % 2 == 0 and len(bad) > 2:
+        half = np.arange(len(bad)) < len(bad) // 2
+        for name, part in (("first", half), ("second", ~half)):
+            if (bad == part)[asked].all():
+                return f"{only}the {name} half of its {asked.sum()} {kind}s{compared} is wrong"
     if len(places) > LISTED:
         return f"{len(places)} of its {asked.sum()} {kind}s{compared} are wrong, the first {places[0]}"
     s, are = ("s", "are") if len(places) > 1 else ("", "is")
-    return f"only {kind}{s} {', '.join(places)} of the {asked.sum()}{compared} {are} wrong"
+    return f"{only}{kind}{s} {', '.join(places)} of the {asked.sum()}{compared} {are} wrong"
 
 
 def causes(factor):

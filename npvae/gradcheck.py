@@ -30,6 +30,7 @@ from npvae.objectives import (
     sampled_elbo_loss,
     without_score,
 )
+from npvae.problem import beside
 from npvae.report import Check, Report
 from npvae.vae import VAE
 
@@ -81,12 +82,15 @@ def check_vae(vae, x, eps, y=None, beta=1.0, dtype=np.float64, elements=None):
 
     Raises
     ------
+    GradientError
+        If the gradient is not even one: not finite, or another one at a second call.
     Refused
         If there is no answer; see `gradcheck`.
     """
     x, eps = np.asarray(x, dtype), np.asarray(eps, dtype)
     elements = elements or ("all" if vae.parameters.values.size <= SMALL else "auto")
     given = {name: vae.parameters[name].astype(dtype) for name in vae.parameters.shapes}
+    kept = vae.objective
 
     def put(arrays):
         values = np.concatenate([array.ravel() for array in arrays.values()])
@@ -94,34 +98,41 @@ def check_vae(vae, x, eps, y=None, beta=1.0, dtype=np.float64, elements=None):
             vae.parameters.bind(values, np.zeros_like(values))
         vae.parameters.values[...] = values
 
-    def loss_of(objective):
+    def loss_of(objective, others):
         def loss(arrays):
-            put(given | arrays)
+            put(others | arrays)
             vae.objective = objective
             return vae.loss(x, eps, y, beta)
 
         return loss
 
-    def gradient(arrays):
-        put(given | arrays)
-        vae.objective = kept
-        vae.loss(x, eps, y, beta)
-        vae.backward()
-        return {name: vae.parameters.d(name).copy() for name in arrays}
+    def gradient_beside(others):
+        def gradient(arrays):
+            loss_of(kept, others)(arrays)
+            vae.backward()
+            return {name: vae.parameters.d(name).copy() for name in arrays}
 
-    kept = vae.objective
+        return gradient
+
+    def path_report(point):
+        """The arrays of each network beside the loss that holds fixed what the gradient leaves out at this point."""
+        loss_of(kept, point)({})
+        checks = {}
+        for in_encoder, surrogate in held_fixed(vae).items():
+            arrays = {name: array for name, array in point.items() if name.startswith("encoder") is in_encoder}
+            loss = loss_of(dataclasses.replace(kept, loss=surrogate), point)
+            report = examine(loss, gradient_beside(point), arrays, elements=elements, dtype=dtype, nearby=False)
+            checks |= {check.name: check for check in report}
+        return [checks[name] for name in point]
+
     with as_before(vae):
         if not path_only(kept):
-            return examine(loss_of(kept), gradient, given, elements=elements, dtype=dtype)
-        put(given)
-        vae.loss(x, eps, y, beta)
-        checks = []
-        for network, loss in held_fixed(vae).items():
-            arrays = {name: array for name, array in given.items() if name.startswith(network)}
-            objective = dataclasses.replace(kept, loss=loss)
-            # what is held fixed is held at the given parameters: there is no second point
-            checks += examine(loss_of(objective), gradient, arrays, elements=elements, dtype=dtype, nearby=False)
-        return Report(checks)
+            return examine(loss_of(kept, given), gradient_beside(given), given, elements=elements, dtype=dtype)
+        rng, reports = np.random.default_rng(0), []
+        with contextlib.suppress(Refused):  # with zeros q(z|x) is the prior, and nothing depends on the encoder
+            reports.append(path_report(given))
+        reports.append(path_report({name: beside(array, rng) for name, array in given.items()}))
+        return Report([min(checks, key=lambda check: check.passed) for checks in zip(*reports, strict=True)])
 
 
 def path_only(objective):
@@ -132,18 +143,19 @@ def path_only(objective):
 
 @contextlib.contextmanager
 def as_before(vae):
-    """What is done to the parameters and the objective of a VAE ends with the block, however it ends."""
-    values, gradient, objective = vae.parameters.values, vae.parameters.gradient, vae.objective
+    """What is done to a VAE ends with the block, however it ends, except that its layers forget the last loss."""
+    values, gradient, attributes = vae.parameters.values, vae.parameters.gradient, dict(vars(vae))
     try:
         vae.parameters.bind(values.copy(), gradient.copy())
         yield
     finally:
         vae.parameters.bind(values, gradient)
-        vae.objective, vae.forward_pass = objective, None
+        vars(vae).clear()
+        vars(vae).update(attributes | {"forward_pass": None})
 
 
 def held_fixed(vae):
-    """The losses of which the gradient of the last `vae.loss` is the derivative, in the encoder and in the decoder.
+    """The losses of which the gradient of the last `vae.loss` is the derivative: {in the encoder: …, elsewhere: …}.
 
     For 'stl' that is its loss with the parameters of q(z|x) held fixed in log q(z|x), where z keeps its dependence on
     them. For 'iwae-dreg' and the encoder it is −Σ c log w, with c = w̃ (1 − β + β w̃) fixed and log q(z|x) as in 'stl'.
@@ -160,7 +172,7 @@ def held_fixed(vae):
         return -(c * log_weights(log_p_x, z, mu, logvar, beta)).sum(axis=0)
 
     encoder = fixed_weights if vae.objective.importance_weighted else fixed_posterior
-    return {"encoder": encoder, "decoder": loss}
+    return {True: encoder, False: loss}
 
 
 def small_problem(
@@ -255,6 +267,9 @@ def main(arguments=None):
             report = check_vae(vae, x, eps, *y, beta=options.beta, dtype=np.dtype(options.dtype))
         except Refused as reason:
             raise UserError(f"{vae}: {reason}") from reason
+        except GradientError as error:
+            print(f"{vae}: {error}: FAIL")
+            return 1
         setup = f"{vae}, L = {len(eps)}"
         reports[setup] = report
         held |= path_only(vae.objective)

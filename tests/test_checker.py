@@ -56,7 +56,13 @@ def test_one_array_in_place_of_the_dict():
     assert gradcheck(lambda W: np.sin(W).sum(), lambda W: np.cos(W), W).passed
     with pytest.raises(GradientError, match="theta is wrong"):
         gradcheck(lambda W: np.sin(W).sum(), lambda W: -np.cos(W), W)
-    assert gradcheck(lambda w: w**3, lambda w: 3 * w**2, 0.7).passed
+
+
+@pytest.mark.parametrize("elements", ["auto", "all"])
+def test_a_single_number_is_an_array_without_dimensions(elements):
+    assert gradcheck(lambda w: w**3, lambda w: 3 * w**2, 0.7, elements=elements).passed
+    with pytest.raises(GradientError, match=r"0\.666667 times"):
+        gradcheck(lambda w: w**3, lambda w: 2 * w**2, 0.7, elements=elements)
 
 
 def test_a_gradient_that_was_computed_before_is_compared_at_its_point():
@@ -232,6 +238,7 @@ REFUSED = {
         "depend on c",
     ),
     "many numbers": (lambda p: forward(p)[-1], gradient, P, "expected one number"),
+    "a loss with its gradient": (lambda p: (loss(p), gradient(p)), gradient, P, "returned a tuple"),
     "NaN": (lambda p: np.nan * loss(p), gradient, P, "the loss is nan"),
     "whole numbers": (loss, gradient, P | {"b1": np.arange(6)}, "b1 is int64: whole numbers have no derivative"),
     "complex parameters": (loss, gradient, P | {"b1": P["b1"] + 0j}, "b1 is complex128"),
@@ -270,6 +277,58 @@ def test_zeros_do_not_hide_a_mistake():
 def test_a_gradient_that_is_zero_up_to_rounding_is_right():
     w = np.linalg.lstsq(X, T[:, 0], rcond=None)[0]  # the minimum: what is left of the terms is rounding
     assert gradcheck(lambda w: ((X @ w - T[:, 0]) ** 2).sum(), lambda w: 2 * X.T @ (X @ w - T[:, 0]), w).passed
+
+
+def test_parameters_that_must_be_positive_may_differ_in_size():
+    variance = np.array([1e-4, 1.0, 100.0])
+    for cast in (lambda value: value, float):
+        assert gradcheck(
+            lambda v, cast=cast: cast((np.log(v) + 1 / v).sum()), lambda v: 1 / v - 1 / v**2, variance
+        ).passed
+        with pytest.raises(GradientError, match="wrong"):
+            gradcheck(lambda v, cast=cast: cast((np.log(v) + 1 / v).sum()), lambda v: 1 / v + 1 / v**2, variance)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(10))
+def test_nobody_hears_of_a_point_that_nobody_asked_for(seed):
+    """Of warnings and exceptions of the caller's functions at the random point nearby."""
+    a = np.array([0.3, 0.01, 2.0])
+
+    def log_gradient(p):
+        assert (p > 0).all()
+        return 1 / p
+
+    assert gradcheck(lambda p: np.where(p.real > 0, np.log(p), 0).sum(), log_gradient, a, seed=seed).passed
+
+
+def test_a_few_wrong_elements_of_a_large_array_are_found():
+    a = np.linspace(1, 2, 90_000).reshape(300, 300)
+
+    def wrong(a):
+        d = 3 * a**2
+        d[[7, 123, 299], [250, 40, 74]] *= 1.5
+        return d
+
+    with pytest.raises(GradientError) as error:
+        gradcheck(lambda a: (a**3).sum(), wrong, a)
+    (check,) = error.value.report
+    assert check.worst in {(7, 250), (123, 40), (299, 74)}
+    assert check.analytic == pytest.approx(1.5 * check.complex_step, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (1, 5), (5,), (1, 1)])
+def test_a_small_error_is_not_taken_for_a_rearranged_array(shape):
+    a = np.linspace(0.1, 1, max(shape)).reshape(shape)
+
+    def wrong(a):
+        d = np.cos(a)
+        d.flat[0] += 1e-8
+        return d
+
+    with pytest.raises(GradientError) as error:
+        gradcheck(lambda a: np.sin(a).sum(), wrong, a)
+    assert not re.search("transposed|reverse|mixed up", str(error.value))
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
