@@ -22,8 +22,9 @@ import numpy as np
 
 COMPLEX_STEP = 1e-30
 RATIO = 4  # of the steps of a difference
-DIRECTIONS = 3  # random ones, along which a complex step is compared with differences
+CONFIRMATIONS = 3  # of a gradient by complex step, along random directions
 DIFFERENT = 20  # estimated errors apart: then two derivatives differ
+KINKED = 10  # times the jump of f' at a kink: further from the difference no derivative is excused by it
 FINEST = 3  # pairs of steps, at which a kink must show
 SMOOTH = 1e-7  # relative to f': a smaller jump of f' may be the curvature of a smooth function
 SMALLEST_RELATIVE = 1e-9  # to the scale of a derivative: closer than that, differences do not tell two apart
@@ -138,8 +139,8 @@ def difference(loss, theta, direction, value, steps=None, precision=None):
     value : float
         loss(theta).
     steps : sequence of float, optional
-        Each `RATIO` times the next, in units of `direction`; by default `steps_of(precision)`. Those beside which the
-        loss is not finite are left out.
+        Each `RATIO` times the next, in units of `direction`; by default `steps_of(precision)`. For those beside
+        which the loss is not finite, smaller ones are tried.
     precision : NumPy dtype, optional
         Of the numbers that the loss computes with; by default that of theta.
 
@@ -210,7 +211,20 @@ def explains(found, derivative, scale):
     apart = abs(found.value - derivative)
     if apart <= max(DIFFERENT * found.error, SMALLEST_RELATIVE * scale):
         return True
-    return None if found.jump > apart / 10 else False
+    return None if KINKED * found.jump > apart else False
+
+
+def confirmation(loss, theta, direction, value, derivative, scale, along):
+    """The `Difference` beside a derivative by complex step; `NotComplex` where the two contradict each other."""
+    found = difference(loss, theta, direction, value)
+    if not explains(found, derivative, scale):
+        found = sharpest_difference(loss, theta, direction, value)
+    if explains(found, derivative, scale) is False:
+        raise NotComplex(
+            f"along {along} the derivative is {derivative:.6g} by complex step, but {found.value:.6g} by differences: "
+            f"{LOST_IMAGINARY_PART}"
+        )
+    return found
 
 
 def unresolved(error, scale, value, precision):
@@ -229,7 +243,7 @@ def depends_on(loss, theta, changed=True):
     """Whether the loss changes where the elements of theta that `changed` marks do, by much or by little.
 
     Random points are tried, small ones and large, because at theta itself a dead or saturated unit or a zero weight can
-    hide a dependence.
+    hide a dependence. True, too, where the loss has no value at any of them.
     """
     rng, size, asked = np.random.default_rng(0), np.abs(theta) + scale_of(theta) / 10, False
     for spread in (0, 1, 0.1, 0.01, 10) * 3:
@@ -264,22 +278,14 @@ def complex_step_gradient(loss, theta, step=COMPLEX_STEP):
         random directions notice), does not depend on theta, or is not the same at two calls.
     """
     theta = real_array(theta, "theta")
-    value = value_asked_for(loss, theta)
+    value = checked_value(loss, theta)
     gradient = [complex_step(loss, theta, unit, step) / float(unit.max()) for unit in units_of(theta)]
     gradient = np.array(gradient, theta.dtype).reshape(theta.shape)
     rng = np.random.default_rng(0)
-    for _ in range(DIRECTIONS):
+    for _ in range(CONFIRMATIONS):
         direction = rng.standard_normal(theta.shape).astype(theta.dtype) * scale_of(theta)
         along = (gradient * direction).sum()
-        scale = norm(gradient * direction)
-        found = difference(loss, theta, direction, value)
-        if not explains(found, along, scale):
-            found = sharpest_difference(loss, theta, direction, value)
-        if explains(found, along, scale) is False:
-            raise NotComplex(
-                f"along a random direction the derivative is {along:.6g} by complex step, but {found.value:.6g} by "
-                f"differences: {LOST_IMAGINARY_PART}"
-            )
+        confirmation(loss, theta, direction, value, along, norm(gradient * direction), "a random direction")
     return gradient
 
 
@@ -303,7 +309,7 @@ def central_difference_gradient(loss, theta):
         If the loss is not finite, does not depend on theta, or is not the same at two calls.
     """
     theta = real_array(theta, "theta")
-    value, units = value_asked_for(loss, theta), list(units_of(theta))
+    value, units = checked_value(loss, theta), list(units_of(theta))
     precision = precision_of(loss, theta, scale_of(theta) * np.ones_like(theta), value)
     found = [sharpest_difference(loss, theta, unit, value, precision, ("usual", "fine")) for unit in units]
     lengths = [float(unit.max()) for unit in units]
@@ -315,7 +321,7 @@ def central_difference_gradient(loss, theta):
     return np.array(gradient, theta.dtype).reshape(theta.shape)
 
 
-def value_asked_for(loss, theta):
+def checked_value(loss, theta):
     """The value of a loss that is the same at two calls and depends on theta."""
     value = repeatable_value(loss, theta)
     if not depends_on(loss, theta):
@@ -344,13 +350,13 @@ def scale_of(array):
 
 
 def sizes_of(array):
-    """How large a change of each element is neither tiny nor vast: its own size, unless it is by far the smallest."""
+    """How large a change of each element is neither tiny nor vast: its own, or what is usual where that is small."""
     scale = scale_of(array)
-    return np.where(array == 0, scale, np.maximum(np.abs(array), scale / 1000))
+    return np.where(array == 0, scale, np.maximum(np.abs(array), scale / 10))
 
 
 def units_of(theta):
-    """A change of each element by itself, of that size."""
+    """A change of each element by itself, of its size by `sizes_of`."""
     sizes = sizes_of(theta)
     for i in np.ndindex(theta.shape):
         unit = np.zeros_like(theta)

@@ -17,7 +17,7 @@ def diagnose(analytic, numerical, wrong, theta, others, along):
     analytic : array
         The gradient in question.
     numerical, wrong : arrays of its shape
-        The derivative, NaN where it was not asked for; whether an element is wrong, False there.
+        The derivative, NaN where it was not asked for or not to be had; whether an element is wrong, False there.
     theta : array of its shape
         The parameters themselves.
     others : dict of str to array
@@ -28,7 +28,7 @@ def diagnose(analytic, numerical, wrong, theta, others, along):
     known = np.isfinite(numerical)
     looked_at = "" if known.all() else " wherever it was compared"
     if not analytic.any():
-        return ["it is zero everywhere", "a guess: it is never written, or the gradient's way ends before it"]
+        return ["it is zero everywhere", "a guess: it is never written, or the backward pass ends before it"]
     factor = factor_between(analytic[known], numerical[known]) if known.all() else along
     if factor is not None and abs(factor - 1) > CLOSE:
         return [f"it is {factor:.6g} times the derivative", *causes(factor)]
@@ -72,8 +72,8 @@ def rearranged(numerical):
     """The derivative in the ways in which an array is mistaken for itself: what it is called → array."""
     if numerical.ndim != 2:
         return {"the derivative in reverse order": numerical[::-1]} if numerical.ndim else {}
-    return {
-        "the derivative transposed": numerical.T if numerical.shape[0] == numerical.shape[1] else numerical[:0],
+    square = numerical.shape[0] == numerical.shape[1]
+    return ({"the derivative transposed": numerical.T} if square else {}) | {
         "the derivative transposed, its numbers laid out in the wrong shape": numerical.T.reshape(numerical.shape),
         "the derivative with its rows in reverse order": numerical[::-1],
         "the derivative with its columns in reverse order": numerical[:, ::-1],

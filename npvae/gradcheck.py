@@ -30,7 +30,7 @@ from npvae.objectives import (
     sampled_elbo_loss,
     without_score,
 )
-from npvae.problem import beside
+from npvae.problem import nudged
 from npvae.report import Check, Report
 from npvae.vae import VAE
 
@@ -131,7 +131,7 @@ def check_vae(vae, x, eps, y=None, beta=1.0, dtype=np.float64, elements=None):
         rng, reports = np.random.default_rng(0), []
         with contextlib.suppress(Refused):  # with zeros q(z|x) is the prior, and nothing depends on the encoder
             reports.append(path_report(given))
-        reports.append(path_report({name: beside(array, rng) for name, array in given.items()}))
+        reports.append(path_report({name: nudged(array, rng) for name, array in given.items()}))
         return Report([min(checks, key=lambda check: check.passed) for checks in zip(*reports, strict=True)])
 
 
@@ -159,6 +159,7 @@ def held_fixed(vae):
 
     For 'stl' that is its loss with the parameters of q(z|x) held fixed in log q(z|x), where z keeps its dependence on
     them. For 'iwae-dreg' and the encoder it is −Σ c log w, with c = w̃ (1 − β + β w̃) fixed and log q(z|x) as in 'stl'.
+    Elsewhere it is the loss itself.
     """
     passed, loss = vae.forward_pass, vae.objective.loss
     mu, logvar, beta = passed.mu.copy(), passed.logvar.copy(), passed.beta
@@ -220,13 +221,19 @@ def add_options(parser):
     )
     parser.add_argument("--data-dir", default="", help="of RUN; by default the one that it was trained with")
     small = parser.add_argument_group("of the small VAE")
-    small.add_argument("--activation", choices=ACTIVATIONS, help=f"of the hidden layers (default: {ACTIVATION})")
-    small.add_argument("--hidden", type=positive, nargs="+", help="units of each hidden layer (default: 7 5)")
-    small.add_argument("--likelihood", choices=LIKELIHOODS, help=f"of a pixel (default: {LIKELIHOOD})")
-    small.add_argument("--objective", choices=OBJECTIVES, help=f"whose gradient is checked (default: {OBJECTIVE})")
-    small.add_argument("--conditional", action="store_true", help="give one of three labels to encoder and decoder")
-    small.add_argument("--samples", type=positive, help=f"of z per example, L of eq. 7, K of iwae (default: {SAMPLES})")
-    small.add_argument("--all", action="store_true", help="instead, a line for each of many combinations of these")
+    of_small = [
+        small.add_argument("--activation", choices=ACTIVATIONS, help=f"of the hidden layers (default: {ACTIVATION})"),
+        small.add_argument("--hidden", type=positive, nargs="+", help="units of each hidden layer (default: 7 5)"),
+        small.add_argument("--likelihood", choices=LIKELIHOODS, help=f"of a pixel (default: {LIKELIHOOD})"),
+        small.add_argument("--objective", choices=OBJECTIVES, help=f"whose gradient is checked (default: {OBJECTIVE})"),
+        small.add_argument(
+            "--conditional", action="store_true", help="give one of three labels to encoder and decoder"
+        ),
+        small.add_argument(
+            "--samples", type=positive, help=f"of z per example, L of eq. 7, K of iwae (default: {SAMPLES})"
+        ),
+        small.add_argument("--all", action="store_true", help="instead, a line for each of many combinations of these"),
+    ]
     parser.add_argument("--beta", type=weight, default=1.0, help="weight of the KL term (default: 1)")
     parser.add_argument(
         "--seed", type=functools.partial(positive, low=0), default=1, help="of parameters, data and noise (default: 1)"
@@ -234,12 +241,14 @@ def add_options(parser):
     parser.add_argument(
         "--dtype", choices=("float64", "float32"), default="float64", help="precision of the check (default: float64)"
     )
-    return [action.dest for action in small._group_actions]
+    return [action.dest for action in of_small]
 
 
 def problems(options, of_small):
     """What is to be checked, one by one: (vae, x, eps, y or nothing)."""
     given = [name for name in of_small if getattr(options, name)]
+    if options.data_dir and options.run is None:
+        raise UserError("--data-dir is about a RUN: name one")
     if options.run is not None:
         if given:
             raise UserError(f"--{given[0]} is about the small VAE: a run has a model of its own")
@@ -281,10 +290,8 @@ def main(arguments=None):
             print(report.in_words())
     if options.all:
         print("worst of all, by complex step and by central differences:", *worst_of(reports), sep="\n  ")
-    print(
-        f"relative to the largest entry; allowed: {COMPLEX_TOLERANCE:g} and {CENTRAL_TOLERANCE:g}"
-        * (options.run is None)
-    )
+    if options.run is None:
+        print(f"relative to the largest entry; allowed: {COMPLEX_TOLERANCE:g} and {CENTRAL_TOLERANCE:g}")
     passed = all(report.passed for report in reports.values())
     notes = [HELD_FIXED] * held + [FLOAT32_LESSON] * (options.dtype == "float32")
     notes += [READING_A_FAILURE] * (not passed and options.dtype == "float64")

@@ -18,14 +18,16 @@ def check_images(x, pixels, precision):
 
 
 def check_noise(eps, shape, precision):
-    """Refuse `eps` unless it is (L, *shape) with at least one sample of one example, and no wider than `precision`."""
-    if np.ndim(eps) != 3 or eps.shape[1:] != shape:
+    """`eps`; a ValueError unless it is (L, *shape), of floats no wider than `precision`, of one sample or more."""
+    eps = np.asanyarray(eps)
+    if eps.ndim != 3 or eps.shape[1:] != shape:
         raise ValueError(f"eps has the shape {np.shape(eps)}, expected (L, {shape[0]}, {shape[1]})")
     if 0 in eps.shape[:2]:
         raise ValueError(f"eps has the shape {eps.shape}: there is no loss of no samples or no examples")
-    if eps.dtype.kind == "f" and np.result_type(eps, precision) != precision:
+    if eps.dtype.kind != "f" or np.result_type(eps, precision) != precision:
         draw = f"rng.standard_normal({eps.shape}, np.{precision})"
-        raise ValueError(f"eps is {eps.dtype}, the model {precision}: draw {draw}, or all would be computed in both")
+        raise ValueError(f"eps is {eps.dtype}, the model {precision}: draw {draw}")
+    return eps
 
 
 def check_labels(y, count, classes):

@@ -15,8 +15,8 @@ over the L samples, the losses, (B,) in nats, are
 The gradient of the batch's mean loss comes back from the decoder in two steps. `d_log_p_x`, (L, B), says how the
 samples are weighted: all alike, or each by its share of the importance weight. The decoder makes d_z, (L, B, J), of it.
 A road takes that d_z, adds what of the loss does not pass the decoder, and returns (d_z, d_mu, d_logvar): derivatives
-with z, mu and logvar taken as independent of each other. How z depends on the others is the business of
-`npvae.vae.reparameterize_gradient`. Which objective takes which is the table at the end.
+with z, mu and logvar taken as independent of each other, or what stands in for them with the same mean. How z depends
+on the others is the business of `npvae.vae.reparameterize_gradient`. Which objective takes which is the table below.
 """
 
 from collections.abc import Callable
@@ -91,7 +91,7 @@ def through_kl(d_z, d_log_p_x, log_p_x, z, mu, logvar, beta):
 
 
 def through_samples(d_z, d_log_p_x, log_p_x, z, mu, logvar, beta):
-    """β (log p(z) − log q(z|x)) of every sample, which log w has beside log p(x|z) and which counts as much."""
+    """β (log p(z) − log q(z|x)) of every sample: the other part of log w, weighted as log p(x|z) is."""
     q_d_z, q_d_mu, q_d_logvar = gaussian_log_density_gradient(z, mu, logvar)  # of log q(z|x)
     d_log_ratio = beta * d_log_p_x[..., None]  # (L, B, 1)
     d_z = d_z + d_log_ratio * (-z - q_d_z)  # d log p(z) / dz = −z

@@ -61,12 +61,11 @@ class Problem:
         if not isinstance(found, Mapping):
             raise GradientError(f"the gradient is of the type {type(found).__name__}, expected a dict with {names}")
         if set(found) != set(self.parts):
-            raise GradientError(
-                f"the gradient has the names {', '.join(map(str, found)) or 'of nothing'}, expected {names}"
-            )
-        return np.concatenate([self.derivative(name, found[name]).ravel() for name in self.parts]).astype(vector.dtype)
+            raise GradientError(f"the gradient has the names {', '.join(map(str, found)) or 'none'}, expected {names}")
+        return np.concatenate([self.in_form(name, found[name]).ravel() for name in self.parts]).astype(vector.dtype)
 
-    def derivative(self, name, array):
+    def in_form(self, name, array):
+        """The gradient of `name` as an array; a `GradientError` where it has not the form of the parameters."""
         shape = self.shapes[name]
         if not isinstance(array, (np.ndarray, np.number, int, float)):
             raise GradientError(f"the gradient of {name} is of the type {type(array).__name__}, expected an array")
@@ -101,12 +100,12 @@ class Problem:
             )
         return Point(theta, value, first)
 
-    def beside(self, here, rng):
+    def point_nearby(self, here, rng):
         """A random `Point` near another, or None, and a note on it."""
         if not callable(self.callers_gradient):
             return None, ["compared at the given parameters only: the gradient is not a function"]
         for distance in (NEARBY, NEARBY / 10, NEARBY / 100):
-            theta = np.concatenate([beside(here.theta[part], rng, distance) for part in self.parts.values()])
+            theta = np.concatenate([nudged(here.theta[part], rng, distance) for part in self.parts.values()])
             try:
                 with np.errstate(all="ignore"):
                     return self.at(theta), []
@@ -115,6 +114,6 @@ class Problem:
         return None, ["compared at the given parameters only: beside them loss or gradient fails"]
 
 
-def beside(array, rng, distance=NEARBY):
+def nudged(array, rng, distance=NEARBY):
     """An array at random so far from another, in units of its scale."""
     return array + (distance * scale_of(array) * rng.standard_normal(array.shape)).astype(array.dtype)

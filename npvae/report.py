@@ -13,8 +13,8 @@ class Check:
     furthest off, or along a random direction where `worst` is None; NaN is one that was not taken. The errors are the
     largest, relative to the largest entry of the array, or along a direction to the norm of its terms. `compared`
     counts the elements that were looked at one by one, `skipped` those of them at a kink of the loss, where there is no
-    derivative. Not `decided` is an array of which nothing could be told; it has not passed. `findings` say what a
-    mistake looks like.
+    derivative, or where it has too few digits. Not `decided` is an array of which nothing could be told; it has not
+    passed. `findings` say what a mistake looks like.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Report(tuple):
         count, compared = sum(math.prod(check.shape) for check in self), sum(check.compared for check in self)
         skipped = sum(check.skipped for check in self)
         how = "one by one" if compared == count else "along random directions"
-        kinks = f" ({skipped} skipped, at a kink)" if skipped else ""
+        kinks = f" ({skipped} skipped, at a kink or for want of digits)" if skipped else ""
         errors = {"complex step": self.worst("complex_error"), "central differences": self.worst("central_error")}
         worst = [f"{error:.1e} by {name}" for name, error in errors.items() if not math.isnan(error)]
         verdict = "ok" if self.passed else "FAIL"

@@ -35,7 +35,7 @@ def reparameterize_gradient(d_z, logvar, eps):
 
 
 class ForwardPass(NamedTuple):
-    """What `VAE.loss` leaves for `VAE.backward`."""
+    """What `VAE.loss` leaves for `VAE.backward`, beside what the layers remember."""
 
     x: np.ndarray  # (B, D)
     eps: np.ndarray  # (L, B, J)
@@ -153,7 +153,7 @@ class VAE:
         """
         x = narrowed(x, self.precision)
         mu, logvar = self.encode(x, y)  # (B, J), (B, J)
-        check_noise(eps, mu.shape, self.precision)
+        eps = check_noise(eps, mu.shape, self.precision)
         z = reparameterize(mu, logvar, eps)  # (L, B, J)
         outputs = self.decoder_outputs(z, y)  # (L, B, D) or (L, B, 2D)
         log_p_x = self.likelihood.log_density(x, outputs)  # (L, B)
@@ -169,10 +169,11 @@ class VAE:
             raise RuntimeError("backward() differentiates the last loss(x, eps): call loss, then backward at once")
         x, eps, mu, logvar, z, outputs, log_p_x, beta = self.forward_pass
 
-        d_log_p_x = self.objective.d_log_p_x(log_p_x, z, mu, logvar, beta)  # (L, B)
-        d_outputs = self.likelihood.log_density_gradient(x, outputs)
+        d_log_p_x = self.objective.d_log_p_x(log_p_x, z, mu, logvar, beta)  # (L, B), of the mean over the batch
+        d_outputs = self.likelihood.log_density_gradient(x, outputs)  # (L, B, D) or (L, B, 2D)
         d_outputs *= d_log_p_x[..., None]
         d_z = self.decoder_backward(d_outputs)  # (L, B, J)
+        # and what of the objective reaches z, mu and logvar without passing the decoder
         d_z, d_mu, d_logvar = self.objective.road(d_z, d_log_p_x, log_p_x, z, mu, logvar, beta)
         z_d_mu, z_d_logvar = reparameterize_gradient(d_z, logvar, eps)  # (B, J), (B, J)
         self.encoder_backward(z_d_mu + d_mu, z_d_logvar + d_logvar)
@@ -220,5 +221,5 @@ class VAE:
 
     @property
     def precision(self):
-        """The dtype of real numbers beside the parameters."""
+        """The dtype of x and eps: that of the parameters, or of their real part."""
         return self.parameters.values.real.dtype

@@ -99,7 +99,7 @@ def sigmoid(a):
 
 
 class MuseumVAE:
-    """The VAE of notebook 10 in one class, with a bug of its museum in the backward pass only."""
+    """The VAE of notebook 10 in one class, with a bug of its museum, or like one, in the backward pass only."""
 
     def __init__(self, bug=None):
         rng = np.random.default_rng(1)

@@ -253,7 +253,8 @@ def test_a_question_without_an_answer_is_refused_by_name(question):
     *arguments, reason = REFUSED[question]
     with pytest.raises(Refused, match=reason) as error:
         gradcheck(*arguments)
-    assert isinstance(error.value, (ValueError, GradientError))
+    assert isinstance(error.value, ValueError)
+    assert isinstance(error.value, GradientError)
 
 
 def test_a_typo_in_the_loss_is_its_own_error_and_changes_nothing():
@@ -331,6 +332,13 @@ def test_a_small_error_is_not_taken_for_a_rearranged_array(shape):
     assert not re.search("transposed|reverse|mixed up", str(error.value))
 
 
+def test_what_differences_cannot_confirm_is_said():
+    """Of a loss beside a large constant, differences see too little to notice a lost imaginary part."""
+    report = gradcheck(lambda w: 1e6 + 1e-3 * np.sin(w).sum(), lambda w: 1e-3 * np.cos(w), P["b1"])
+    assert any("lost imaginary part below" in note for note in report.notes)
+    assert gradcheck(loss, gradient, P).notes == ()
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_verdict_does_not_depend_on_the_units_of_loss_and_parameters(scale):
     units = {name: scale if name.startswith("W") else 1 / scale for name in P}
@@ -381,25 +389,29 @@ def test_no_false_alarm_on_a_thousand_random_networks():
 
 
 def test_no_mistake_in_a_random_network_passes():
-    passed = []
+    passed, found, refused = [], 0, 0
     mistakes = (lambda d: -d, lambda d: d * 1.001, np.zeros_like, lambda d: d + 1e-3 * np.abs(d).max())
     for seed in range(250):
         loss, right, p, what = random_network(seed)
-        name = list(p)[seed % len(p)]
-        by = mistakes[seed % len(mistakes)]
+        rng = np.random.default_rng(seed)
+        name, by = list(p)[rng.integers(len(p))], mistakes[rng.integers(len(mistakes))]
         if np.array_equal(by(right(p)[name]), right(p)[name]):  # it happens to be right
             continue
         try:
             gradcheck(loss, lambda p, r=right, n=name, by=by: r(p) | {n: by(r(p)[n])}, p)
             passed.append((seed, what))
+        except Refused:
+            refused += 1
         except GradientError:
-            pass
+            found += 1
     assert not passed
+    assert found > 200
+    assert refused < 5
 
 
-MUSEUM = {  # of the bugs of notebook 10, those that can be in the backward pass alone: the arrays that it reaches
+MUSEUM = {  # bugs of notebook 10 that can be in the backward pass alone, and two more: the arrays that they reach
     "σ² used as σ": ("W1 b1 W2 b2", "W3, which is right, and b2"),
-    "noise drawn again": ("W1 b1 W2 b2", "draw noise of its own"),
+    "noise drawn again": ("", "draw noise of its own"),
     "KL without its ½": ("W1 b1 W2 b2", "W3, which is right, and b2"),
     "KL with the wrong sign": ("W1 b1 W2 b2", "W3, which is right, and b2"),
     "KL: sign of logvar": ("W1 b1 W2 b2", "only the second half of its 4 columns is wrong"),
@@ -421,6 +433,4 @@ def test_bugs_that_were_shipped_are_found_in_a_network_of_plain_numpy(bug):
         gradcheck(wrong.loss, wrong.gradient, wrong.p)
     said = " ".join(str(error.value).split())
     assert sentence in said
-    if error.value.report:
-        assert [check.name for check in error.value.report if not check.passed] == names.split()
-    assert re.search(r"a guess|noise|every element", said)
+    assert [check.name for check in error.value.report if not check.passed] == names.split()

@@ -371,6 +371,7 @@ def test_command_tells_a_gradient_that_is_none(capsys, monkeypatch):
         (["--beta", "-1"], "from 0 to 1,000"),
         (["RUN", "--hidden", "3"], "--hidden is about the small VAE"),
         (["RUN", "--all"], "--all is about the small VAE"),
+        (["--data-dir", "data"], "--data-dir is about a RUN"),
     ],
 )
 def test_command_refuses_in_one_line(arguments, what, finished, refused):
