@@ -360,7 +360,7 @@ class Examination:
         failed = [comparison for comparison in found if comparison.right is False]
         if looked_at is None:
             decided = [comparison for comparison in found if comparison.right is not None]
-            findings = [] if decided else ["at each point that was tried, the loss has a kink, or too few digits"]
+            findings = [] if decided else [self.why_undecided()]
             return self.along_a_direction(name, decided or found, 0, decided, decided, findings)
         compared = np.isfinite(looked_at.numerical)
         if compared.all():  # then it is known of each element, and what a direction said of all is superseded
@@ -378,7 +378,7 @@ class Examination:
         elif not passed:  # then no element tells what is wrong
             findings = ["of the elements that were compared none is wrong, but along a direction together they are"]
             if not failed:
-                findings = ["each element lies at a kink of the loss, or the loss has too few digits"]
+                findings = [self.why_undecided()]
             return self.along_a_direction(name, failed or found, compared.sum(), False, failed, findings)
         if failed and all(comparison.open_question for comparison in failed):
             findings.append(
@@ -401,6 +401,11 @@ class Examination:
             decided,
             tuple(findings),
         )
+
+    def why_undecided(self):
+        if self.precision != self.points[0].theta.dtype:
+            return "the loss computes in float32, which is too few digits for differences: let it keep those of its p"
+        return "wherever it was tried, the loss has a kink, or too few digits for differences"
 
     def along_a_direction(self, name, found, compared, passed, decided, findings):
         """The `Check` of an array of which no single element is worst, by the worst of some comparisons."""

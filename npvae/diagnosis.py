@@ -63,9 +63,12 @@ def alike(a, b):
 
 def factor_between(a, b):
     """The number c with a = c b, both (N,); None if there is none."""
-    square = (b * b).sum()
-    factor = (a * b).sum() / square if square > 0 else np.nan
-    return float(factor) if factor and alike(a, factor * b) else None
+    largest = np.abs(b).max()
+    if not 0 < largest < np.inf:
+        return None
+    a, b = a / largest, b / largest  # so that no square overflows
+    factor = float((a * b).sum() / (b * b).sum())
+    return factor if factor and alike(a, factor * b) else None
 
 
 def rearranged(numerical):

@@ -187,6 +187,14 @@ def test_the_same_is_told_where_the_loss_takes_no_complex_numbers(mistake):
     assert all(sentence in said for sentence in sentences)
 
 
+def test_a_loss_that_drops_digits_is_told_to_keep_them():
+    def loss32(p):
+        return loss({name: array.astype(np.float32) for name, array in p.items()}) + np.float32(1e4)
+
+    with pytest.raises(Refused, match="computes in float32"):
+        gradcheck(loss32, gradient, P)
+
+
 def test_an_accumulated_gradient_is_recognized():
     total = {name: np.zeros_like(array) for name, array in P.items()}
 
