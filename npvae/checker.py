@@ -54,7 +54,8 @@ MORE_DIRECTIONS = 6  # by differences, which see less along each
 NEGLIGIBLE = 1e-12  # relative to the loss: of a derivative along a direction
 BLURRED = 1e-6  # relative: an imaginary part that is lost shows only if it is larger than the differences' error
 SECONDS = 2.0  # for the elements of one array that fails, if it is large
-FEWEST = 16  # elements of it, however long they take
+FEWEST = 9  # elements of it, however long they take
+CONFIRMED = 3  # of those that are wrong: by differences, too, away from a kink
 
 
 def gradcheck(loss, gradient, parameters, *, elements="auto", seed=0, dtype=np.float64):
@@ -208,7 +209,8 @@ class Examination:
             for comparisons in found.values()
         )
         if self.complexly:
-            return [f"a lost imaginary part below {blur:.0e} of a gradient may not show"] if blur > BLURRED else []
+            where = f"below {blur:.0e} of a gradient" if blur < 1 else "of an array whose gradient is next to zero"
+            return [f"a lost imaginary part {where} may not show"] if blur > BLURRED else []
         # along `MORE_DIRECTIONS` the largest of the Gaussian factors is hardly ever below 0.1
         return [f"a mistake below {10 * blur:.0e} of the gradient of an array may not show"] if blur else []
 
@@ -239,7 +241,7 @@ class Examination:
             right = True
         if agrees is None or (not right and with_analytic is None):
             right = None
-        blur = DIFFERENT * found.error / (length or 1)
+        blur = DIFFERENT * found.error / self.size(length)
         return Comparison(point, analytic, derivative, found.value, scale, right, blur, open_question)
 
     def direction(self, point, name, some=True):
@@ -254,13 +256,15 @@ class Examination:
         found = difference(loss, theta, direction, value, None, self.precision)
         if not explains(found, analytic, length) or unresolved(found.error, length, value, self.precision):
             found = sharpest_difference(loss, theta, direction, value, self.precision)
-        if length <= self.least:  # zero, or nothing but rounding: then it is so beside the other arrays
-            length = self.least / ROUNDING
-        length = max(length, abs(found.value))
+        length = max(self.size(length), abs(found.value))
         right = explains(found, analytic, length)
         if right and unresolved(found.error, length, value, self.precision):
             right = None
         return Comparison(point, analytic, np.nan, found.value, length, right, DIFFERENT * found.error / length)
+
+    def size(self, length):
+        """The norm to measure a derivative by: its own, or where it is but rounding that of the largest array."""
+        return length if length > self.least else self.least / ROUNDING
 
     def chosen(self, point, name, found):
         """A mask of the elements to look at: all, if `SECONDS` allow it, else some on a grid through a wrong one.
@@ -326,11 +330,13 @@ class Examination:
                 by_complex_step[i] = complex_step(loss, theta, axis(i)) / sizes[i]
             if central:
                 differences(i)
-        if not central:  # but where a kink may be the reason, and at the worst
+        if not central:  # but at the worst, and further until it is clear that a kink is not the reason
             distance = np.nan_to_num(np.abs(analytic - by_complex_step), nan=-1)
             doubtful = (distance > COMPLEX_TOLERANCE * np.abs(analytic).max()) | (distance == distance.max())
-            for i in places(doubtful):
+            for i in sorted(places(doubtful), key=distance.__getitem__, reverse=True):
                 differences(i)
+                if np.count_nonzero(jump == 0) == CONFIRMED:
+                    break
         wrong, skipped, *errors = self.judge(analytic, by_complex_step, by_differences, error, jump, sizes, value)
         return Elements(point, analytic, by_complex_step, by_differences, *errors, wrong & chosen, skipped & chosen)
 
@@ -351,7 +357,7 @@ class Examination:
                 error * sizes, self.least / ROUNDING if zero else largest * sizes, value, self.precision
             )
         wrong = ((off > tolerated) | (apart > allowed)) & ~skipped
-        scale = np.maximum(largest, least / COMPLEX_TOLERANCE)
+        scale = np.where(largest > least, largest, least / COMPLEX_TOLERANCE)  # what is but rounding has no size
         return wrong, skipped, *(np.where(skipped, 0, distance) / scale for distance in (off, apart))
 
     def verdict(self, name, found, elements):
