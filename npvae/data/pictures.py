@@ -9,7 +9,7 @@ FULL = {"bool": 1, "uint8": 255, "uint16": 65535}  # what white is stored as; fl
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601, as in JPEG
 GRAIN = 10  # a picture is shrunk to so many times the image's side: noise averages out, a hair line is still there
 FAINTEST = 0.05  # the least contrast of ink, white to black being 1: below are smudges, and what JPEG leaves on paper
-EDGE = 0.3  # of the strongest ink, where the ink's box ends: paper in bad light stays below, 99.8 % of MNIST above
+EDGE = 0.3  # of the strongest ink, where the ink's box ends: paper in bad light stays below, strokes reach above
 FIT = 20 / 28  # of the image's sides is for the ink: MNIST's 20 × 20 pixels in 28 × 28
 
 
