@@ -29,12 +29,12 @@ from npvae.derivatives import (
     Refused,
     complex_step,
     confirmation,
-    depends_on,
     difference,
     explains,
     norm,
     precision_of,
     repeatable_value,
+    require_dependence,
     scale_of,
     sharpest_difference,
     sizes_of,
@@ -174,7 +174,9 @@ class Examination:
         found = {name: [self.along(here, name, central=i == 0) for i in range(count)] for name in self.problem.parts}
         for name, comparisons in found.items():
             if not any(np.nan_to_num(c.complex_step) or np.nan_to_num(c.central) for c in comparisons):
-                self.refuse_unless_used(name)
+                used = np.zeros(here.theta.size, bool)
+                used[self.problem.parts[name]] = True
+                require_dependence(self.problem.loss, here.theta, name, used)
             for there in nearby:
                 undecided = all(comparison.right is None for comparison in comparisons)
                 comparisons += [self.along(there, name, central=undecided) for _ in range(count - self.complexly)]
@@ -213,12 +215,6 @@ class Examination:
             return [f"a lost imaginary part {where} may not show"] if blur > BLURRED else []
         # along `MORE_DIRECTIONS` the largest of the Gaussian factors is hardly ever below 0.1
         return [f"a mistake below {10 * blur:.0e} of the gradient of an array may not show"] if blur else []
-
-    def refuse_unless_used(self, name):
-        changed = np.zeros(self.problem.theta.size, bool)
-        changed[self.problem.parts[name]] = True
-        if not depends_on(self.problem.loss, self.problem.theta, changed):
-            raise Refused(f"the loss does not depend on {name}: does it compute from the array that it is given?")
 
     def along(self, point, name, central, some=True):
         """Compare along a random direction within an array, or within `some` of its elements, a mask."""

@@ -149,16 +149,19 @@ def difference(loss, theta, direction, value, steps=None, precision=None):
     Difference
     """
     precision = precision or theta.dtype
-    eps, steps = float(np.finfo(precision).eps), list(steps or steps_of(precision))
+    eps, steps, pairs = float(np.finfo(precision).eps), steps or steps_of(precision), {}
 
-    def beside(h):
+    def ask(h):
         nudge = np.asarray(h, theta.dtype) * direction
-        return value_beside(loss, theta + nudge), value_beside(loss, theta - nudge)
+        pair = value_beside(loss, theta + nudge), value_beside(loss, theta - nudge)
+        if np.isfinite(pair).all():
+            pairs[h] = pair
 
-    pairs = {h: pair for h in steps if np.isfinite(pair := beside(h)).all()}
-    while len(pairs) < 3 and steps[-1] > math.sqrt(eps):  # the edge of where the loss is finite is near
-        steps.append(steps[-1] / RATIO)
-        pairs |= {h: pair for h in steps[-1:] if np.isfinite(pair := beside(h)).all()}
+    for h in steps:
+        ask(h)
+    while len(pairs) < 3 and h > math.sqrt(eps):  # the edge of where the loss is finite is near
+        h /= RATIO
+        ask(h)
     if len(pairs) < 2:
         raise Refused("the loss is not finite beside the given parameters")
     odd = [(above - below) / (2 * h) for h, (above, below) in pairs.items()]
@@ -279,8 +282,8 @@ def complex_step_gradient(loss, theta, step=COMPLEX_STEP):
     """
     theta = real_array(theta, "theta")
     value = checked_value(loss, theta)
-    gradient = [complex_step(loss, theta, unit, step) / float(unit.max()) for unit in units_of(theta)]
-    gradient = np.array(gradient, theta.dtype).reshape(theta.shape)
+    found = [complex_step(loss, theta, unit, step) for unit in units_of(theta)]
+    gradient = (np.reshape(found, theta.shape) / sizes_of(theta)).astype(theta.dtype)
     rng = np.random.default_rng(0)
     for _ in range(CONFIRMATIONS):
         direction = rng.standard_normal(theta.shape).astype(theta.dtype) * scale_of(theta)
@@ -309,24 +312,26 @@ def central_difference_gradient(loss, theta):
         If the loss is not finite, does not depend on theta, or is not the same at two calls.
     """
     theta = real_array(theta, "theta")
-    value, units = checked_value(loss, theta), list(units_of(theta))
+    value, sizes = checked_value(loss, theta), sizes_of(theta)
     precision = precision_of(loss, theta, scale_of(theta) * np.ones_like(theta), value)
-    found = [sharpest_difference(loss, theta, unit, value, precision, ("usual", "fine")) for unit in units]
-    lengths = [float(unit.max()) for unit in units]
-    largest = max(abs(one.value) / length for one, length in zip(found, lengths, strict=True))
-    gradient = [
-        np.nan if one.jump or unresolved(one.error, largest * length, value, precision) else one.value / length
-        for one, length in zip(found, lengths, strict=True)
-    ]
-    return np.array(gradient, theta.dtype).reshape(theta.shape)
+    found = [sharpest_difference(loss, theta, unit, value, precision, ("usual", "fine")) for unit in units_of(theta)]
+    change, error, jump = (np.reshape(column, theta.shape) for column in zip(*found, strict=True))  # of these sizes
+    gradient = change / sizes
+    useless = unresolved(error, np.abs(gradient).max() * sizes, value, precision)
+    return np.where((jump > 0) | useless, np.nan, gradient).astype(theta.dtype)
 
 
 def checked_value(loss, theta):
     """The value of a loss that is the same at two calls and depends on theta."""
     value = repeatable_value(loss, theta)
-    if not depends_on(loss, theta):
-        raise Refused("the loss does not depend on theta: does it compute from the array that it is given?")
+    require_dependence(loss, theta, "theta")
     return value
+
+
+def require_dependence(loss, theta, name, changed=True):
+    """`Refused` by `name` if the loss does not change where the elements of theta do that `changed` marks."""
+    if not depends_on(loss, theta, changed):
+        raise Refused(f"the loss does not depend on {name}: does it compute from the array that it is given?")
 
 
 def real_array(array, name):

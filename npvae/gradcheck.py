@@ -6,7 +6,6 @@ How it is done, and how small a mistake it sees, is told in `npvae.checker`; by 
 `npvae.derivatives`.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import functools
@@ -18,6 +17,7 @@ import numpy as np
 
 from npvae.checker import CENTRAL_TOLERANCE, COMPLEX_TOLERANCE, examine, gradcheck
 from npvae.commands import OneLineParser, UserError, command, positive
+from npvae.config import Config
 from npvae.derivatives import GradientError, Refused, central_difference_gradient, complex_step_gradient
 from npvae.distributions import LIKELIHOODS
 from npvae.layers import ACTIVATIONS
@@ -30,6 +30,7 @@ from npvae.objectives import (
     sampled_elbo_loss,
     without_score,
 )
+from npvae.options import converter
 from npvae.problem import nudged
 from npvae.report import Check, Report
 from npvae.vae import VAE
@@ -39,6 +40,7 @@ __all__ += ["complex_step_gradient", "gradcheck", "small_problem"]
 
 SMALL = 5000  # parameters of a model of which every element is checked
 LABELLED = 3  # classes of the small conditional VAE
+BETA = next(field for field in dataclasses.fields(Config) if field.name == "beta")
 SETUPS = [  # of --all
     *itertools.product(ACTIVATIONS, [(7,), (7, 5)], (1, 3), ["bernoulli"], ["elbo"], [0]),
     *itertools.product(["tanh"], [(7,)], [4], LIKELIHOODS, OBJECTIVES, [0, LABELLED]),
@@ -203,18 +205,6 @@ def trained_problem(folder, data_dir, seed):
     return vae, x, rng.standard_normal((run.config.samples, len(rows), vae.latent)), y
 
 
-def weight(text):
-    """A number from 0 to 1,000, for argparse."""
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= 1000:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to 1,000")
-
-
-# of the small VAE; None is what was not given
-ACTIVATION, HIDDEN, SAMPLES, LIKELIHOOD, OBJECTIVE = "tanh", (7, 5), 3, "bernoulli", "elbo"
-
-
 def add_options(parser):
     parser.add_argument(
         "run", metavar="RUN", nargs="?", help="a run's folder: check its model on a batch of its test set"
@@ -222,19 +212,17 @@ def add_options(parser):
     parser.add_argument("--data-dir", default="", help="of RUN; by default the one that it was trained with")
     small = parser.add_argument_group("of the small VAE")
     of_small = [
-        small.add_argument("--activation", choices=ACTIVATIONS, help=f"of the hidden layers (default: {ACTIVATION})"),
+        small.add_argument("--activation", choices=ACTIVATIONS, help="of the hidden layers (default: tanh)"),
         small.add_argument("--hidden", type=positive, nargs="+", help="units of each hidden layer (default: 7 5)"),
-        small.add_argument("--likelihood", choices=LIKELIHOODS, help=f"of a pixel (default: {LIKELIHOOD})"),
-        small.add_argument("--objective", choices=OBJECTIVES, help=f"whose gradient is checked (default: {OBJECTIVE})"),
+        small.add_argument("--likelihood", choices=LIKELIHOODS, help="of a pixel (default: bernoulli)"),
+        small.add_argument("--objective", choices=OBJECTIVES, help="whose gradient is checked (default: elbo)"),
         small.add_argument(
             "--conditional", action="store_true", help="give one of three labels to encoder and decoder"
         ),
-        small.add_argument(
-            "--samples", type=positive, help=f"of z per example, L of eq. 7, K of iwae (default: {SAMPLES})"
-        ),
+        small.add_argument("--samples", type=positive, help="of z per example, L of eq. 7, K of iwae (default: 3)"),
         small.add_argument("--all", action="store_true", help="instead, a line for each of many combinations of these"),
     ]
-    parser.add_argument("--beta", type=weight, default=1.0, help="weight of the KL term (default: 1)")
+    parser.add_argument("--beta", type=converter(BETA), default=1.0, help="weight of the KL term (default: 1)")
     parser.add_argument(
         "--seed", type=functools.partial(positive, low=0), default=1, help="of parameters, data and noise (default: 1)"
     )
@@ -254,9 +242,11 @@ def problems(options, of_small):
             raise UserError(f"--{given[0]} is about the small VAE: a run has a model of its own")
         yield trained_problem(options.run, options.data_dir, options.seed)
         return
-    one = (options.activation or ACTIVATION, options.hidden or HIDDEN, options.samples or SAMPLES)
-    one += (options.likelihood or LIKELIHOOD, options.objective or OBJECTIVE, LABELLED * options.conditional)
-    for activation, hidden, samples, likelihood, objective, classes in SETUPS if options.all else [one]:
+    if not options.all:
+        settings = {name: getattr(options, name) for name in given if name != "conditional"}
+        yield small_problem(seed=options.seed, classes=LABELLED * options.conditional, **settings)
+        return
+    for activation, hidden, samples, likelihood, objective, classes in SETUPS:
         yield small_problem(activation, hidden, samples, options.seed, likelihood, objective, classes)
 
 

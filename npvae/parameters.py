@@ -1,5 +1,6 @@
 """One flat vector of parameters, one flat gradient, and named views into both."""
 
+import itertools
 import math
 
 import numpy as np
@@ -34,14 +35,18 @@ class Parameters:
         self.values, self.gradient = values, gradient
         self.views, self.d_views = self.cut(values), self.cut(gradient)
 
+    @property
+    def parts(self):
+        """Where each array lies in the vector: a dict of name to slice."""
+        ends = itertools.accumulate(math.prod(shape) for shape in self.shapes.values())
+        return {
+            name: slice(end - math.prod(shape), end)
+            for (name, shape), end in zip(self.shapes.items(), ends, strict=True)
+        }
+
     def cut(self, vector):
         """Named, reshaped views of a vector that is laid out like `values`, (P,): a dict."""
-        views, start = {}, 0
-        for name, shape in self.shapes.items():
-            stop = start + math.prod(shape)
-            views[name] = vector[start:stop].reshape(shape)
-            start = stop
-        return views
+        return {name: vector[part].reshape(self.shapes[name]) for name, part in self.parts.items()}
 
     def __getitem__(self, name):
         """The view of `values` that holds the array `name`."""

@@ -33,12 +33,9 @@ class Problem:
         if not arrays:
             raise Refused("there are no parameters")
         arrays = {name: real_array(array, name).astype(dtype) for name, array in arrays.items()}
-        self.theta = np.concatenate([array.ravel() for array in arrays.values()])
         self.layout = Parameters({name: array.shape for name, array in arrays.items()}, dtype)
-        self.shapes, ends = self.layout.shapes, np.cumsum([array.size for array in arrays.values()]).tolist()
-        self.parts = {
-            name: slice(end - array.size, end) for (name, array), end in zip(arrays.items(), ends, strict=True)
-        }
+        self.shapes, self.parts = self.layout.shapes, self.layout.parts
+        self.theta = np.concatenate([array.ravel() for array in arrays.values()])
         self.callers_loss, self.callers_gradient = loss, gradient
 
     def arrays(self, vector):
