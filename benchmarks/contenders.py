@@ -31,6 +31,7 @@ class Setup:
     hidden: int
     activation: str
     batch_size: int
+    seed: int = 0  # of the initial parameters
 
     def __str__(self):
         return f"{PIXELS}-{self.hidden}-{LATENT} {self.activation}, batch {self.batch_size}"
@@ -42,7 +43,7 @@ class Setup:
         return 2 * self.batch_size * (3 * weights - first)
 
     def vae(self):
-        return VAE(PIXELS, (self.hidden,), LATENT, self.activation, rng=np.random.default_rng(0))
+        return VAE(PIXELS, (self.hidden,), LATENT, self.activation, rng=np.random.default_rng(self.seed))
 
 
 class Npvae:
@@ -67,6 +68,9 @@ class Npvae:
         self.vae.backward()
         self.adam.step()
         return loss
+
+    def test_loss(self, images, eps):
+        return self.vae.loss(batch(images), eps[None])
 
     def log_p(self, images, samples):
         return -estimates(self.vae, images, None, samples, (samples,))["iwae"].mean()
@@ -151,6 +155,10 @@ class Torch:
             self.adam.step()
             losses.append(loss.item())
         return losses
+
+    def test_loss(self, images, eps):
+        with self.torch.no_grad():
+            return self.loss(self.torch.from_numpy(images).float() / 255, self.torch.from_numpy(eps)).item()
 
     def log_p(self, images, samples):
         torch, total = self.torch, 0.0

@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "train a model and evaluate it after every epoch",
     "evaluate": "the bounds of a run on its test set, and log p(x)",
     "plot": "the pictures of a run",
+    "exercises": "write a VAE of your own, and be told what is wrong",
     "gradcheck": "derivatives by hand against numerical ones",
 }
 

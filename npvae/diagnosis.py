@@ -9,8 +9,8 @@ CLOSE = 1e-6  # relative to the largest entry: two arrays that are so much alike
 LISTED = 6  # so many places are named one by one
 
 
-def diagnose(analytic, numerical, wrong, theta, others, along):
-    """What an array of a gradient has in common with the derivative: a list of sentences, never empty.
+def diagnose(analytic, numerical, wrong, theta, others, along, right="the derivative"):
+    """What a wrong array, of a gradient say, has in common with the right one: a list of sentences, never empty.
 
     Parameters
     ----------
@@ -24,6 +24,8 @@ def diagnose(analytic, numerical, wrong, theta, others, along):
         The derivatives with respect to other arrays, by name.
     along : float or None
         By what factor the gradient is off along all random directions, if by one.
+    right : str
+        What the right array is called.
     """
     known = np.isfinite(numerical)
     looked_at = "" if known.all() else " wherever it was compared"
@@ -31,8 +33,8 @@ def diagnose(analytic, numerical, wrong, theta, others, along):
         return ["it is zero everywhere", "a guess: it is never written, or the backward pass ends before it"]
     factor = factor_between(analytic[known], numerical[known]) if known.all() else along
     if factor is not None and abs(factor - 1) > CLOSE:
-        return [f"it is {factor:.6g} times the derivative", *causes(factor)]
-    for seen, candidate in (rearranged(numerical) | named(others)).items():
+        return [f"it is {factor:.6g} times {right}", *causes(factor)]
+    for seen, candidate in (rearranged(numerical, right) | named(others, right)).items():
         if alike(analytic, candidate) and not alike(candidate, numerical):
             return [f"it is {seen}"]
     excess = analytic[known] - numerical[known]
@@ -42,9 +44,9 @@ def diagnose(analytic, numerical, wrong, theta, others, along):
             guess = (
                 "a guess: a penalty on the weights that the gradient has and the loss has not, or the other way round"
             )
-            return [f"it is the derivative plus {weight:.6g} times {what}{looked_at}", guess]
+            return [f"it is {right} plus {weight:.6g} times {what}{looked_at}", guess]
     if len(excess) > 1 and alike(excess, np.full_like(excess, excess[0])):
-        return [f"it is the derivative plus {excess[0]:.6g}{looked_at}"]
+        return [f"it is {right} plus {excess[0]:.6g}{looked_at}"]
     place = where(wrong, known)
     if not analytic[wrong].any():
         return [f"{place}; there it is zero"]
@@ -53,7 +55,7 @@ def diagnose(analytic, numerical, wrong, theta, others, along):
         return [f"{place}; in no simple proportion"]
     if abs(factor - 1) <= CLOSE:
         return [f"{place}; by {np.abs(excess).max():.2g} at most"]
-    return [f"{place}; there it is {factor:.6g} times the derivative", *causes(factor)]
+    return [f"{place}; there it is {factor:.6g} times {right}", *causes(factor)]
 
 
 def alike(a, b):
@@ -71,22 +73,20 @@ def factor_between(a, b):
     return factor if factor and alike(a, factor * b) else None
 
 
-def rearranged(numerical):
-    """The derivative in the ways in which an array is mistaken for itself: what it is called → array."""
+def rearranged(numerical, right):
+    """An array in the ways in which it is mistaken for itself: what that is called → array."""
     if numerical.ndim != 2:
-        return {"the derivative in reverse order": numerical[::-1]} if numerical.ndim else {}
+        return {f"{right} in reverse order": numerical[::-1]} if numerical.ndim else {}
     square = numerical.shape[0] == numerical.shape[1]
-    return ({"the derivative transposed": numerical.T} if square else {}) | {
-        "the derivative transposed, its numbers laid out in the wrong shape": numerical.T.reshape(numerical.shape),
-        "the derivative with its rows in reverse order": numerical[::-1],
-        "the derivative with its columns in reverse order": numerical[:, ::-1],
+    return ({f"{right} transposed": numerical.T} if square else {}) | {
+        f"{right} transposed, its numbers laid out in the wrong shape": numerical.T.reshape(numerical.shape),
+        f"{right} with its rows in reverse order": numerical[::-1],
+        f"{right} with its columns in reverse order": numerical[:, ::-1],
     }
 
 
-def named(others):
-    return {
-        f"the derivative with respect to {name}: two arrays were mixed up?": array for name, array in others.items()
-    }
+def named(others, right):
+    return {f"{right} with respect to {name}: two arrays were mixed up?": array for name, array in others.items()}
 
 
 def where(wrong, known):

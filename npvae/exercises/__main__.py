@@ -1,0 +1,259 @@
+"""`python -m npvae.exercises`: build a VAE of your own, file by file, and be told what is wrong with it."""
+
+import argparse
+import math
+import re
+import sys
+import time
+from pathlib import Path, PureWindowsPath
+
+from npvae.commands import OneLineParser, UserError, command
+from npvae.exercises import report
+from npvae.exercises.course import MODULES, exercise
+from npvae.exercises.folder import TIME_LIMIT, check, check_file, is_folder, next_hint, start
+from npvae.files import replacing
+
+PROGRAM = "python -m npvae.exercises"
+POLL = 0.3  # seconds between two looks at the files
+NUMBER = re.compile(r"(?:ex)?0?(\d{1,2})(?:_\w+)?(?:\.py)?", re.IGNORECASE)
+ABOUT = """\
+Thirteen small files which together are a VAE: write their functions, and be
+told what is wrong, and which mistake it is.
+
+  start FOLDER        write the files; what is there is never overwritten
+  check FOLDER [N…]   the verdict on every function, or on exercises N
+  watch FOLDER        check again whenever a file is saved
+  hint N [FOLDER]     one hint at a time, from a nudge to the formula
+  solution N          how npvae writes it, after asking whether you are sure
+
+FOLDER is the current folder where it is left out. When all pass,
+`python FOLDER/train.py` trains your own code on MNIST."""
+
+
+def parser():
+    """The command line: five commands that take exercises and a folder in any order."""
+    main = OneLineParser(PROGRAM, ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = main.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Subparser, required=True)
+
+    def add(name, what, arguments="[FOLDER] [N…]"):
+        added = commands.add_parser(name, description=what)
+        added.add_argument(
+            "arguments", nargs="*", metavar=arguments, help="a folder, and numbers or names of exercises"
+        )
+        return added
+
+    start = add("start", "write the exercises", "FOLDER")
+    start.add_argument(
+        "--seed", type=_seed, default=0, help="which bugs are planted in exercises 12 and 13 (default 0)"
+    )
+    for added in (
+        add("check", "the verdict on every function; exit code 0 only if all pass, else 1"),
+        add("watch", "check again whenever a file is saved"),
+    ):
+        added.add_argument(
+            "--time-limit",
+            type=_seconds,
+            default=TIME_LIMIT,
+            metavar="S",
+            help=f"seconds that a function may take (default {TIME_LIMIT:g})",
+        )
+        if added.prog.endswith("check"):
+            added.add_argument("--json", action="store_true", help="print all verdicts as JSON")
+            added.add_argument("--junit", type=Path, metavar="FILE", help="write all verdicts as JUnit XML as well")
+    add("hint", "the next hint on the first function of exercise N that is not right", "N [FOLDER]")
+    solution = add("solution", "how npvae writes exercise N", "N")
+    solution.add_argument("--yes", action="store_true", help="do not ask")
+    return main
+
+
+class _Subparser(OneLineParser):
+    def __init__(self, prog, description, **options):
+        super().__init__(prog, description, **options)
+
+
+@command("python -m npvae.exercises")
+def main(arguments=None):
+    """Run one of the commands; returns the exit code."""
+    given = parser().parse_args(arguments)
+    return globals()[f"run_{given.command}"](given)
+
+
+def run_start(given):
+    if len(given.arguments) != 1:
+        raise UserError(f"start takes one folder; for example `{PROGRAM} start my-vae`")
+    folder = Path(given.arguments[0])
+    written, kept = start(folder, given.seed)
+    if kept:
+        print(f"{len(kept)} files were there, and stay as they are.")
+    if not written:
+        print("Nothing was written.")
+        return 0
+    print(f"{len(written)} files are in {folder}: {written[0]} to {written[-1]}")
+    print("Open the first, write its functions, and see:")
+    print(f"  {PROGRAM} watch {folder}")
+    return 0
+
+
+def run_check(given):
+    folder, numbers = split(given.arguments)
+    folder = existing(folder)
+    results = []
+    for result in check(folder, numbers or range(1, len(MODULES) + 1), given.time_limit):
+        results.append(result)
+        if not given.json:
+            print(report.as_text(result), flush=True)
+    if given.json:
+        print(report.as_json(results))
+    else:
+        print(f"\n{report.progress(results)}")
+    if given.junit:
+        with replacing(given.junit) as file:
+            file.write(report.as_junit(results))
+    passed = all(result.passed for result in results)
+    if passed and not numbers and not given.json:
+        print(finished(folder))
+    return 0 if passed else 1
+
+
+def run_watch(given):
+    folder, numbers = split(given.arguments)
+    folder = existing(folder)
+    numbers = list(numbers or range(1, len(MODULES) + 1))
+    results, seen = {}, {}
+    print(f"Watching {folder}; save a file to have it checked, Ctrl-C ends.", flush=True)
+    while True:
+        now = {number: _state(folder / exercise(number).file) for number in numbers}
+        changed = [number for number in numbers if number not in results or now[number] != seen.get(number)]
+        if changed:
+            seen = now
+            for result in check(folder, changed, given.time_limit):
+                results[result.exercise.number] = result
+            show(results, changed if len(changed) < len(numbers) else [], folder)
+            if all(result.passed for result in results.values()):
+                return 0
+        time.sleep(POLL)
+
+
+def show(results, changed, folder):
+    """What has changed, and the first exercise that does not pass yet."""
+    if sys.stdout.isatty():
+        print("\033[2J\033[H", end="")
+    current = next((number for number, result in results.items() if not result.passed), None)
+    for number in changed:
+        if number != current:
+            print(report.as_text(results[number]))
+    if current:
+        result = results[current]
+        print(report.as_text(result))
+        if not result.begun:
+            print(f"     next: open {folder / result.exercise.file} and write its functions")
+        print(f"     a hint: {PROGRAM} hint {current} {folder}")
+    print(f"\n{report.progress(list(results.values()))}", flush=True)
+    if current is None:
+        print(finished(folder))
+
+
+def run_hint(given):
+    folder, numbers = split(given.arguments)
+    number = one(numbers, "hint")
+    folder = folder or Path()
+    if is_folder(folder):
+        result = check_file(folder, number)
+        if result.passed:
+            print(f"Exercise {number} is right: nothing to hint at.")
+            return 0
+        name, hints = exercise(number).hints(result.functions)
+        which = next_hint(folder, number, name, len(hints))
+    else:
+        name, hints = exercise(number).hints([])
+        which = 0
+    if not hints:
+        print("There is no hint on this; the verdict of `check` says what is wrong.")
+        return 0
+    print(f"{name}, hint {which + 1} of {len(hints)}: {hints[which]}")
+    if which + 1 < len(hints) and not is_folder(folder):
+        print(f"The next one: `{PROGRAM} hint {number} FOLDER`, with the folder of your exercises.")
+    return 0
+
+
+def run_solution(given):
+    _, numbers = split(given.arguments)
+    number = one(numbers, "solution")
+    if not given.yes:
+        try:
+            answer = input(f"Show how npvae writes exercise {number}? Have you had all hints? [y/N] ")
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
+            print("Not shown.")
+            return 1
+    print(exercise(number).solution, end="")
+    return 0
+
+
+def finished(folder):
+    return f"All pass: it is a VAE, and it is yours. Train it:\n  python {folder / 'train.py'}"
+
+
+def split(arguments):
+    """(folder or None, numbers): what is an exercise, and what is a folder. An exercise is 5, ex05, or ex05_kl.py."""
+    folders, numbers = [], []
+    for argument in arguments:
+        last = PureWindowsPath(argument).name  # which knows both kinds of slash
+        matched = NUMBER.fullmatch(last)
+        path = Path(argument)
+        if matched and not path.is_dir() and (last == argument or last.lower().endswith(".py")):
+            number = int(matched[1])
+            if not 1 <= number <= len(MODULES):
+                raise UserError(f"{argument}: there are exercises 1 to {len(MODULES)}")
+            numbers.append(number)
+            if last != argument:
+                folders.append(Path(argument[: -len(last)]))
+        else:
+            folders.append(path)
+    if len(set(folders)) > 1:
+        raise UserError(f"expected one folder, found {' and '.join(map(str, dict.fromkeys(folders)))}")
+    return (folders[0] if folders else None), sorted(set(numbers))
+
+
+def one(numbers, name):
+    if len(numbers) != 1:
+        raise UserError(f"{name} takes the number of one exercise, 1 to {len(MODULES)}")
+    return numbers[0]
+
+
+def existing(folder):
+    folder = folder or Path()
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; `{PROGRAM} start {folder}` makes it")
+    if not is_folder(folder):
+        raise UserError(f"there are no exercises in {folder.resolve()}; `{PROGRAM} start FOLDER` writes them")
+    return folder
+
+
+def _state(path):
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _seed(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 0 on")
+    return int(text)
+
+
+def _seconds(text):
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text}: expected seconds, more than 0 and at most 3600")
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

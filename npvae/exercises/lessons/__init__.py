@@ -1,0 +1,1 @@
+"""What each exercise asks: the cases, the mistakes and the hints of its functions, a file for each file of solutions."""

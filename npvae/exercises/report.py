@@ -1,0 +1,107 @@
+"""Results as text for a terminal, as HTML for a notebook, as JSON and as JUnit XML for a teacher."""
+
+import html
+import json
+import os
+import sys
+import textwrap
+import xml.etree.ElementTree as ET
+
+WIDTH = 80
+
+
+COLOURS = {"✓": 32, "✗": 31, "·": 90}
+
+
+def coloured(text, code):
+    """The text in a colour of the terminal, if it is one."""
+    return f"\033[{code}m{text}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
+
+
+def as_text(result):
+    """A line for the exercise, and what is to be said about it, if it was begun."""
+    task = result.exercise
+    mark = "✓" if result.passed else "✗" if result.begun else "·"
+    lines = [f"{coloured(mark, COLOURS[mark])} {task.number:2}  {coloured(task.title, 1)}  ({task.file})"]
+    if result.begun:
+        lines += map(paragraph, [result.problem] if result.problem else result.verdicts)
+    return "\n".join(lines)
+
+
+def paragraph(verdict):
+    """The verdict, indented, in lines of at most 80 characters."""
+    first, *rest = verdict.lines()
+    wrapped = [textwrap.fill(first, WIDTH, initial_indent=" " * 7, subsequent_indent=" " * 9)]
+    wrapped += [textwrap.fill(line, WIDTH, initial_indent=" " * 9, subsequent_indent=" " * 11) for line in rest]
+    return f"     {coloured(verdict.mark, COLOURS[verdict.mark])} {wrapped[0][7:]}" + "".join(
+        f"\n{line}" for line in wrapped[1:]
+    )
+
+
+def progress(results):
+    """How far one has come, in a line."""
+    done = sum(result.passed for result in results)
+    return f"{'■' * done}{'□' * (len(results) - done)}  {done} of {len(results)} exercises"
+
+
+def as_html(verdict):
+    """The verdict as a notebook shows it."""
+    first, *rest = map(html.escape, verdict.lines())
+    name, _, headline = first.partition(": ")
+    symbol, tone = verdict.mark, {"✓": "#2e7d32", "✗": "#c62828", "·": "gray"}[verdict.mark]
+    lines = "".join(f"<div>{line}</div>" for line in rest)
+    first = f'<div><span style="color: {tone}">{symbol}</span> <code>{name}</code>: <strong>{headline}</strong></div>'
+    style = f"border-left: 4px solid {tone}; padding: 0.2em 0 0.2em 0.8em; line-height: 1.5"
+    return f'<div style="{style}">{first}{lines}</div>'
+
+
+def as_json(results):
+    """All results, as text."""
+    exercises = [
+        {
+            "number": result.exercise.number,
+            "file": result.exercise.file,
+            "title": result.exercise.title,
+            "passed": result.passed,
+            "problem": result.problem.as_dict() if result.problem else None,
+            "functions": [verdict.as_dict() for verdict in _graded(result)],
+        }
+        for result in results
+    ]
+    return json.dumps(
+        {"passed": all(result.passed for result in results), "exercises": exercises}, indent=2, ensure_ascii=False
+    )
+
+
+def as_junit(results):
+    """All results as JUnit XML, bytes: a suite for each exercise, a case for each function."""
+    root = ET.Element("testsuites", name="npvae.exercises")
+    for result in results:
+        graded = _graded(result)
+        failures = str(sum(not verdict.passed for verdict in graded))
+        suite = ET.SubElement(root, "testsuite", name=result.exercise.module, tests=str(len(graded)), failures=failures)
+        for verdict in graded:
+            name = result.exercise.module
+            case = ET.SubElement(
+                suite, "testcase", classname=name, name=verdict.function, time=f"{verdict.seconds:.3f}"
+            )
+            if not verdict.passed:
+                failure = ET.SubElement(case, "failure", message=_plain(verdict.headline))
+                failure.text = _plain("\n".join(verdict.lines()))
+    ET.indent(root)
+    return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def _graded(result):
+    """What counts: each function, or for exercises 12 and 13 the model."""
+    if result.problem:
+        lines = result.problem.lines()
+        for verdict in result.functions:
+            verdict.headline, verdict.details = f"not run: {lines[0]}", lines[1:]
+        return result.functions
+    return result.verdicts
+
+
+def _plain(text):
+    """Without the control characters that XML does not allow."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

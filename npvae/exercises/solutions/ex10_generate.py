@@ -1,0 +1,53 @@
+"""Exercise 10: Sample, reconstruct, interpolate.
+
+Use the model: new images, images decoded again, and the way from one to another. See notebook 8.
+"""
+
+import numpy as np
+from ex04_bernoulli import sigmoid
+from ex07_vae import decode, encode
+
+
+def sample(p, count, rng):
+    """New images: z from the prior N(0, 1), decoded; the probability of ink in each pixel.
+
+    Parameters
+    ----------
+    p : dict of arrays
+    count : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    (count, D) array, between 0 and 1
+    """
+    z = rng.standard_normal((count, p["W3"].shape[0]))
+    _, logits = decode(p, z)
+    return sigmoid(logits)
+
+
+def reconstruct(p, x):
+    """What is left of images x (B, D) after their way through z, at the mean of q(z|x): (B, D), between 0 and 1."""
+    _, mu, _ = encode(p, x)
+    _, logits = decode(p, mu)
+    return sigmoid(logits)
+
+
+def interpolate(p, first, last, steps):
+    """From one image to another in equal steps along the straight line between their means mu, both ends included.
+
+    Parameters
+    ----------
+    p : dict of arrays
+    first, last : (D,) arrays
+    steps : int
+        How many images, at least 2.
+
+    Returns
+    -------
+    (steps, D) array, between 0 and 1
+    """
+    _, mu, _ = encode(p, np.stack([first, last]))
+    t = np.linspace(0, 1, steps)[:, None]
+    _, logits = decode(p, (1 - t) * mu[0] + t * mu[1])
+    return sigmoid(logits)
