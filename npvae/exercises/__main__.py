@@ -4,6 +4,7 @@ import argparse
 import math
 import re
 import sys
+import textwrap
 import time
 from pathlib import Path, PureWindowsPath
 
@@ -33,7 +34,7 @@ FOLDER is the current folder where it is left out. When all pass,
 def parser():
     """The command line: five commands that take exercises and a folder in any order."""
     main = OneLineParser(PROGRAM, ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = main.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Subparser, required=True)
+    commands = main.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Subparser)
 
     def add(name, what, arguments="[FOLDER] [N…]"):
         added = commands.add_parser(name, description=what)
@@ -75,6 +76,9 @@ class _Subparser(OneLineParser):
 def main(arguments=None):
     """Run one of the commands; returns the exit code."""
     given = parser().parse_args(arguments)
+    if given.command is None:
+        print(ABOUT)
+        return 0
     return globals()[f"run_{given.command}"](given)
 
 
@@ -170,7 +174,9 @@ def run_hint(given):
     if not hints:
         print("There is no hint on this; the verdict of `check` says what is wrong.")
         return 0
-    print(f"{name}, hint {which + 1} of {len(hints)}: {hints[which]}")
+    print(
+        textwrap.fill(f"{name}, hint {which + 1} of {len(hints)}: {hints[which]}", report.WIDTH, break_on_hyphens=False)
+    )
     if which + 1 < len(hints) and not is_folder(folder):
         print(f"The next one: `{PROGRAM} hint {number} FOLDER`, with the folder of your exercises.")
     return 0
@@ -201,16 +207,15 @@ def split(arguments):
     for argument in arguments:
         last = PureWindowsPath(argument).name  # which knows both kinds of slash
         matched = NUMBER.fullmatch(last)
-        path = Path(argument)
-        if matched and not path.is_dir() and (last == argument or last.lower().endswith(".py")):
+        if matched and not Path(argument).is_dir() and (last == argument or last.lower().endswith(".py")):
             number = int(matched[1])
             if not 1 <= number <= len(MODULES):
                 raise UserError(f"{argument}: there are exercises 1 to {len(MODULES)}")
             numbers.append(number)
             if last != argument:
-                folders.append(Path(argument[: -len(last)]))
+                folders.append(_path(argument[: -len(last)]))
         else:
-            folders.append(path)
+            folders.append(_path(argument))
     if len(set(folders)) > 1:
         raise UserError(f"expected one folder, found {' and '.join(map(str, dict.fromkeys(folders)))}")
     return (folders[0] if folders else None), sorted(set(numbers))
@@ -229,6 +234,11 @@ def existing(folder):
     if not is_folder(folder):
         raise UserError(f"there are no exercises in {folder.resolve()}; `{PROGRAM} start FOLDER` writes them")
     return folder
+
+
+def _path(text):
+    """A path, also one that was written for Windows."""
+    return Path(text) if Path(text).exists() else Path(text.replace("\\", "/"))
 
 
 def _state(path):

@@ -128,8 +128,8 @@ BUGS = {
             {"bernoulli_log_density": "y is clipped to 1e-8 and 1 − 1e-8"},
         ),
         Bug(
-            "Compare the number of steps in an epoch with the number of images.",
-            {"train_epoch": "only the first batch is shown"},
+            "Count how often each image is shown in an epoch.",
+            {"train_epoch": "every batch is the first one"},
         ),
     ],
 }

@@ -181,12 +181,15 @@ def wrong(name, exercise, others, cases, right, found, failing, notes):
 def replaced(function, solved, names):
     """Let what `function` calls by these names be the solution's."""
     place = getattr(function, "__globals__", {})
-    before = {name: place[name] for name in names if name in place}
-    place.update({name: solved[name] for name in before})
+    before = {name: place.get(name) for name in names}
+    place.update({name: solved[name] for name in names})
     try:
         yield
     finally:
         place.update(before)
+        for name in names:
+            if before[name] is None:  # it was not there
+                del place[name]
 
 
 # one call

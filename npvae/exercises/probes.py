@@ -29,8 +29,11 @@ def spied(function, watch):
         def wrapper(*arguments, **named):
             given = copy.deepcopy((arguments, named))
             result = called(*arguments, **named)
-            bound = signature.bind(*given[0], **given[1])  # keywords come in any order
-            see(bound.args + tuple(bound.kwargs.values()), copy.deepcopy(result))
+            in_order, keywords = given
+            if keywords:  # which come in any order
+                bound = signature.bind(*in_order, **keywords)
+                in_order = bound.args + tuple(bound.kwargs.values())
+            see(in_order, copy.deepcopy(result))
             return result
 
         return wrapper

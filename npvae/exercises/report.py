@@ -24,7 +24,8 @@ def as_text(result):
     mark = "✓" if result.passed else "✗" if result.begun else "·"
     lines = [f"{coloured(mark, COLOURS[mark])} {task.number:2}  {coloured(task.title, 1)}  ({task.file})"]
     if result.begun:
-        lines += map(paragraph, [result.problem] if result.problem else result.verdicts)
+        told = [result.problem] if result.problem else result.verdicts
+        lines += [paragraph(verdict) for verdict in told if verdict.notes or not result.passed]
     return "\n".join(lines)
 
 
