@@ -279,7 +279,8 @@ def test_an_endless_loop_costs_its_time_limit_and_not_more(folder):
 
 def test_json_and_junit_hold_every_function(solved_folder, tmp_path, capsys):
     write(solved_folder, 5, "-0.5 * (1", "0.5 * (1")
-    (solved_folder / "ex08_adam.py").write_text("def adam_step(:\n    '\x07'", encoding="utf-8")
+    for name in ("ex08_adam.py", "ex12_find_the_bug.py"):
+        (solved_folder / name).write_text("def adam_step(:\n    '\x07'", encoding="utf-8")
     junit = tmp_path / "report.xml"
     capsys.readouterr()
     assert main(["check", str(solved_folder), "--json", "--junit", str(junit)]) == 1
@@ -289,10 +290,12 @@ def test_json_and_junit_hold_every_function(solved_folder, tmp_path, capsys):
     expected = {name for number in range(1, 12) for name in exercise(number).functions} | {"the model"}
     assert set(functions) == expected
     assert {name for name, one in functions.items() if not one["passed"]} == {"gaussian_kl", "adam_step"}
+    assert [task["passed"] for task in found["exercises"]] == [number not in (5, 8, 12) for number in NUMBERS]
+    assert [len(task["functions"]) for task in found["exercises"]][11:] == [1, 1]
     assert functions["gaussian_kl"]["mistake"] == "the sign is turned round"
     cases = ET.parse(junit).getroot().findall("testsuite/testcase")
     failed = {case.get("name") for case in cases if case.find("failure") is not None}
-    assert failed == {"gaussian_kl", "adam_step"}
+    assert failed == {"gaussian_kl", "adam_step", "the model"}
     assert len(cases) == len(expected) + 1  # the model of exercises 12 and 13
 
 

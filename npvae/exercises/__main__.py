@@ -107,7 +107,7 @@ def run_check(given):
         if not given.json:
             print(report.as_text(result), flush=True)
     if given.json:
-        print(report.as_json(results))
+        print(report.as_json(results, folder))
     else:
         print(f"\n{report.progress(results)}")
     if given.junit:
@@ -149,8 +149,9 @@ def show(results, changed, folder):
     if current:
         result = results[current]
         print(report.as_text(result))
-        if not result.begun:
-            print(f"     next: open {folder / result.exercise.file} and write its functions")
+        if result.untouched:
+            read = next(iter(result.exercise.functions.values())).read
+            print(f"     read {read};\n     then open {folder / result.exercise.file} and write its functions")
         print(f"     a hint: {PROGRAM} hint {current} {folder}")
     print(f"\n{report.progress(list(results.values()))}", flush=True)
     if current is None:
@@ -165,6 +166,9 @@ def run_hint(given):
         result = check_file(folder, number)
         if result.passed:
             print(f"Exercise {number} is right: nothing to hint at.")
+            return 0
+        if result.problem:
+            print(report.paragraph(result.problem))
             return 0
         name, hints = exercise(number).hints(result.functions)
         which = next_hint(folder, number, name, len(hints))

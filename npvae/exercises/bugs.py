@@ -147,6 +147,13 @@ class FindTheBug(Exercise):
         order = np.random.default_rng(self.number).permutation(len(bugs))
         return self.with_bug(bugs[order[seed % len(order)]])
 
+    def untouched(self, text):
+        return any(text == self.with_bug(bug) for bug in BUGS[self.number])
+
+    @property
+    def told_of(self):
+        return ["the model"]
+
     def with_bug(self, bug):
         source = self.solution
         for function in bug.mistakes:

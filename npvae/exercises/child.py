@@ -51,10 +51,17 @@ def main():
         if not hasattr(module, name):
             verdict = Verdict(name, False, "is not there any more", [f"The file has no function `{name}`."])
         else:
-            verdict = judge(
-                getattr(module, name), name, task, others, siblings=True, ran=lambda name=name: say(ran=name)
-            )
+            verdict = judged(getattr(module, name), name, task, others, ran=lambda name=name: say(ran=name))
         say(verdict=verdict.as_dict())
+
+
+def judged(function, name, task, others, ran):
+    """The verdict; where the judge itself fails, one that says so."""
+    try:
+        return judge(function, name, task, others, siblings=True, ran=ran)
+    except Exception as error:
+        details = [f"{type(error).__name__}: {error}"[:300], "This is a mistake in npvae, not in yours."]
+        return Verdict(name, False, "could not be judged", details)
 
 
 def read(file, module):

@@ -91,6 +91,8 @@ class Function:
         arrays alone do not tell.
     float32 : bool
         Whether it is tried on float32 arrays as well.
+    extended : callable, optional
+        extended(names, **arguments) gives the arguments for a learner whose module has these `names`.
     """
 
     cases: list
@@ -101,6 +103,7 @@ class Function:
     overwrites: tuple = ()
     probe: Callable | None = None
     float32: bool = True
+    extended: Callable | None = None
 
 
 class Exercise:
@@ -128,6 +131,15 @@ class Exercise:
     def start(self, seed):
         """The text of the file that a learner starts with."""
         return emptied(self.solution)
+
+    def untouched(self, text):
+        """Whether a file still has the text that it began with."""
+        return text == self.start(0)
+
+    @property
+    def told_of(self):
+        """What a learner gets verdicts on: the functions."""
+        return list(self.functions)
 
     def told(self, verdicts):
         """What a learner is told of the verdicts on the functions."""

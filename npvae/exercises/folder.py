@@ -27,23 +27,40 @@ HINTS = ".hints.json"
 
 @dataclass
 class Result:
-    """What was found in one file: a verdict for each function, and a problem of the file as a whole, if there is one.
+    """What was found in one file.
 
-    `verdicts` are those that a learner is told, `functions` those on every function.
+    Attributes
+    ----------
+    exercise : Exercise
+    functions : list of Verdict
+        On every function; empty if there is a problem.
+    problem : Verdict or None
+        What is wrong with the file as a whole.
+    untouched : bool
+        Whether the file is as it was at the start.
     """
 
     exercise: object
-    verdicts: list
     functions: list
     problem: Verdict | None = None
+    untouched: bool = False
 
     @property
     def passed(self):
         return self.problem is None and all(verdict.passed for verdict in self.functions)
 
     @property
-    def begun(self):
-        return self.problem is not None or any(verdict.headline != "not written yet" for verdict in self.functions)
+    def verdicts(self):
+        """What a learner is told: the problem, or what is found of each function."""
+        return [self.problem] if self.problem else self.exercise.told(self.functions)
+
+    @property
+    def graded(self):
+        """What counts: a verdict for each thing that is asked, also where the file as a whole has a problem."""
+        if self.problem is None:
+            return self.verdicts
+        first, *rest = self.problem.lines()
+        return [Verdict(name, False, f"not run: {first}", rest) for name in self.exercise.told_of]
 
 
 def start(folder, seed):
@@ -78,22 +95,20 @@ def check(folder, numbers, time_limit=TIME_LIMIT):
 def check_file(folder, number, time_limit=TIME_LIMIT):
     """Check one exercise in a copy of the folder: what its functions do to files is done to the copy."""
     task = exercise(number)
-    if not (folder / task.file).is_file():
-        problem = Verdict(task.file, False, "is not there", ["`python -m npvae.exercises start` writes it again."])
-        return Result(task, [], [_not_run(name) for name in task.functions], problem)
+    try:
+        text = (folder / task.file).read_bytes()
+    except OSError:
+        return Result(task, [], Verdict(task.file, False, "is not there", ["`start` writes it again."]))
     with tempfile.TemporaryDirectory(prefix="npvae-exercise-", ignore_cleanup_errors=True) as copy:
-        for name in MODULES[:number]:
-            with contextlib.suppress(FileNotFoundError):
+        for name in MODULES[: number - 1]:
+            with contextlib.suppress(OSError):
                 shutil.copyfile(folder / f"{name}.py", Path(copy) / f"{name}.py")
+        (Path(copy) / task.file).write_bytes(text)
         found, problem = {}, None
         while problem is None and len(found) < len(task.functions):
             problem = _run(task, copy, found, time_limit)
-    functions = [found.get(name) or _not_run(name) for name in task.functions]
-    return Result(task, task.told(functions) if problem is None else [], functions, problem)
-
-
-def _not_run(name):
-    return Verdict(name, False, "not run")
+    functions = [found[name] for name in task.functions] if problem is None else []
+    return Result(task, functions, problem, task.untouched(text.decode(errors="replace").replace("\r\n", "\n")))
 
 
 def _run(task, copy, found, time_limit):

@@ -7,6 +7,8 @@ import sys
 import textwrap
 import xml.etree.ElementTree as ET
 
+import npvae
+
 WIDTH = 80
 
 
@@ -19,13 +21,12 @@ def coloured(text, code):
 
 
 def as_text(result):
-    """A line for the exercise, and what is to be said about it, if it was begun."""
+    """A line for the exercise, and what is to be said about it, if it has been worked on."""
     task = result.exercise
-    mark = "✓" if result.passed else "✗" if result.begun else "·"
+    mark = "✓" if result.passed else "·" if result.untouched else "✗"
     lines = [f"{coloured(mark, COLOURS[mark])} {task.number:2}  {coloured(task.title, 1)}  ({task.file})"]
-    if result.begun:
-        told = [result.problem] if result.problem else result.verdicts
-        lines += [paragraph(verdict) for verdict in told if verdict.notes or not result.passed]
+    if not result.untouched:
+        lines += [paragraph(verdict) for verdict in result.verdicts if verdict.notes or not result.passed]
     return "\n".join(lines)
 
 
@@ -56,7 +57,7 @@ def as_html(verdict):
     return f'<div style="{style}">{first}{lines}</div>'
 
 
-def as_json(results):
+def as_json(results, folder):
     """All results, as text."""
     exercises = [
         {
@@ -65,20 +66,20 @@ def as_json(results):
             "title": result.exercise.title,
             "passed": result.passed,
             "problem": result.problem.as_dict() if result.problem else None,
-            "functions": [verdict.as_dict() for verdict in _graded(result)],
+            "functions": [verdict.as_dict() for verdict in result.graded],
         }
         for result in results
     ]
-    return json.dumps(
-        {"passed": all(result.passed for result in results), "exercises": exercises}, indent=2, ensure_ascii=False
-    )
+    passed = all(result.passed for result in results)
+    whole = {"npvae": npvae.__version__, "folder": str(folder), "passed": passed, "exercises": exercises}
+    return json.dumps(whole, indent=2, ensure_ascii=False)
 
 
 def as_junit(results):
     """All results as JUnit XML, bytes: a suite for each exercise, a case for each function."""
     root = ET.Element("testsuites", name="npvae.exercises")
     for result in results:
-        graded = _graded(result)
+        graded = result.graded
         failures = str(sum(not verdict.passed for verdict in graded))
         suite = ET.SubElement(root, "testsuite", name=result.exercise.module, tests=str(len(graded)), failures=failures)
         for verdict in graded:
@@ -91,16 +92,6 @@ def as_junit(results):
                 failure.text = _plain("\n".join(verdict.lines()))
     ET.indent(root)
     return ET.tostring(root, encoding="utf-8", xml_declaration=True)
-
-
-def _graded(result):
-    """What counts: each function, or for exercises 12 and 13 the model."""
-    if result.problem:
-        lines = result.problem.lines()
-        for verdict in result.functions:
-            verdict.headline, verdict.details = f"not run: {lines[0]}", lines[1:]
-        return result.functions
-    return result.verdicts
 
 
 def _plain(text):

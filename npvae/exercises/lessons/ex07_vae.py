@@ -29,6 +29,12 @@ def inputs(L, B, D, J):
     return {"x": rng.uniform(size=(B, D)), "eps": rng.normal(size=(L, B, J))}
 
 
+def with_more_values(names, p, values):
+    """What else a learner's own `forward` keeps for his `backward`, beside the values that it must."""
+    kept = names["forward"](p, values["x"], values["eps"])[1]
+    return {"p": p, "values": kept | values}
+
+
 def backward(name, p, L, B):
     x, eps = inputs(L, B, len(p["W1"]), len(p["W3"])).values()
     return Case(name, p=p, values=solved()["ex07_vae"].forward(p, x, eps)[1])
@@ -241,6 +247,7 @@ FUNCTIONS = {
     ),
     "backward": Function(
         read=NOISE,
+        extended=with_more_values,
         cases=[
             backward("in a typical case, with L = 1", P, 1, 4),
             backward("in a typical case, with L = 3 draws", BACK, 3, 4),
