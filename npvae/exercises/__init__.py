@@ -29,12 +29,20 @@ def check(function, name=None):
 
     Raises
     ------
+    TypeError
+        If it is not a function.
     ValueError
         If no exercise has a function of this name.
     """
     from npvae.exercises.course import MODULES, exercise, solved
-    from npvae.exercises.judge import OutOfTime, Verdict, judge
+    from npvae.exercises.judge import judge
+    from npvae.exercises.outcome import OutOfTime
+    from npvae.exercises.verdict import Verdict
 
+    if not callable(function):
+        raise TypeError(f"check takes a function, as in check(gaussian_kl), not {function!r}")
+    if name is not None and not isinstance(name, str):
+        raise TypeError("check takes one function, and if need be its name in the exercises")
     name = name or getattr(function, "__name__", type(function).__name__)
     tasks = [exercise(number) for number, module in enumerate(MODULES, 1) if "find_the_bug" not in module]
     task = next((task for task in tasks if name in task.functions), None)
@@ -67,7 +75,8 @@ def expect(answer, right, mistakes=None, within=1e-6):
     -------
     Verdict
     """
-    from npvae.exercises.judge import OutOfTime, Verdict, stopped
+    from npvae.exercises.outcome import OutOfTime, stopped
+    from npvae.exercises.verdict import Verdict
 
     try:
         with time_limit():
@@ -104,7 +113,7 @@ def expect(answer, right, mistakes=None, within=1e-6):
 @contextlib.contextmanager
 def time_limit():
     """Raise `OutOfTime` when the limit is over; where a thread or a system knows no alarm, there is no limit."""
-    from npvae.exercises.judge import OutOfTime
+    from npvae.exercises.outcome import OutOfTime
 
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
         yield

@@ -3,6 +3,7 @@
 import argparse
 import math
 import re
+import shlex
 import sys
 import textwrap
 import time
@@ -11,10 +12,12 @@ from pathlib import Path, PureWindowsPath
 from npvae.commands import OneLineParser, UserError, command
 from npvae.exercises import report
 from npvae.exercises.course import MODULES, exercise
-from npvae.exercises.folder import TIME_LIMIT, check, check_file, is_folder, next_hint, start
+from npvae.exercises.folder import TIME_LIMIT, check, is_folder, next_hint, start
+from npvae.exercises.report import say
 from npvae.files import replacing
 
 PROGRAM = "python -m npvae.exercises"
+ALL = range(1, len(MODULES) + 1)
 POLL = 0.3  # seconds between two looks at the files
 NUMBER = re.compile(r"(?:ex)?0?(\d{1,2})(?:_\w+)?(?:\.py)?", re.IGNORECASE)
 ABOUT = """\
@@ -27,8 +30,8 @@ told what is wrong, and which mistake it is.
   hint N [FOLDER]     one hint at a time, from a nudge to the formula
   solution N          how npvae writes it, after asking whether you are sure
 
-FOLDER is the current folder where it is left out. When all pass,
-`python FOLDER/train.py` trains your own code on MNIST."""
+Where [FOLDER] or FOLDER of check and watch is left out, it is the current one.
+When all pass, `python FOLDER/train.py` trains your own code on MNIST."""
 
 
 def parser():
@@ -88,13 +91,12 @@ def run_start(given):
     folder = Path(given.arguments[0])
     written, kept = start(folder, given.seed)
     if kept:
-        print(f"{len(kept)} files were there, and stay as they are.")
-    if not written:
-        print("Nothing was written.")
-        return 0
-    print(f"{len(written)} files are in {folder}: {written[0]} to {written[-1]}")
-    print("Open the first, write its functions, and see:")
-    print(f"  {PROGRAM} watch {folder}")
+        print(f"Files that were there, and stay as they are: {len(kept)}")
+    print(f"Files written to {folder}: {len(written)}")
+    if not kept:
+        print(f"Open {written[0]}, write its functions, and see what is wrong:")
+        print(f"  {PROGRAM} watch {quoted(folder)}")
+        print("Leave exercises 12 and 13 closed until then: they hold what the others ask for.")
     return 0
 
 
@@ -102,39 +104,41 @@ def run_check(given):
     folder, numbers = split(given.arguments)
     folder = existing(folder)
     results = []
-    for result in check(folder, numbers or range(1, len(MODULES) + 1), given.time_limit):
+    for result in check(folder, numbers or ALL, given.time_limit):
         results.append(result)
         if not given.json:
-            print(report.as_text(result), flush=True)
+            say(report.as_text(result))
     if given.json:
         print(report.as_json(results, folder))
     else:
-        print(f"\n{report.progress(results)}")
+        say(f"\n{report.progress(results)}")
     if given.junit:
         with replacing(given.junit) as file:
             file.write(report.as_junit(results))
     passed = all(result.passed for result in results)
     if passed and not numbers and not given.json:
-        print(finished(folder))
+        say(finished(folder))
     return 0 if passed else 1
 
 
 def run_watch(given):
     folder, numbers = split(given.arguments)
     folder = existing(folder)
-    numbers = list(numbers or range(1, len(MODULES) + 1))
+    numbers = numbers or ALL
     results, seen = {}, {}
-    print(f"Watching {folder}; save a file to have it checked, Ctrl-C ends.", flush=True)
+    print(f"Checking {folder} …", flush=True)
     while True:
         now = {number: _state(folder / exercise(number).file) for number in numbers}
-        changed = [number for number in numbers if number not in results or now[number] != seen.get(number)]
+        changed = [number for number in numbers if now[number] != seen.get(number, "never seen")]
         if changed:
             seen = now
             for result in check(folder, changed, given.time_limit):
                 results[result.exercise.number] = result
             show(results, changed if len(changed) < len(numbers) else [], folder)
             if all(result.passed for result in results.values()):
+                say(finished(folder))
                 return 0
+            print(f"{time.strftime('%H:%M:%S')}, waiting for a file to be saved; Ctrl-C ends", flush=True)
         time.sleep(POLL)
 
 
@@ -145,45 +149,43 @@ def show(results, changed, folder):
     current = next((number for number, result in results.items() if not result.passed), None)
     for number in changed:
         if number != current:
-            print(report.as_text(results[number]))
+            say(report.as_text(results[number]))
     if current:
         result = results[current]
-        print(report.as_text(result))
+        say(report.as_text(result))
         if result.untouched:
-            read = next(iter(result.exercise.functions.values())).read
-            print(f"     read {read};\n     then open {folder / result.exercise.file} and write its functions")
-        print(f"     a hint: {PROGRAM} hint {current} {folder}")
-    print(f"\n{report.progress(list(results.values()))}", flush=True)
-    if current is None:
-        print(finished(folder))
+            say(textwrap.indent(result.exercise.next_step, "     "))
+        print(f"     a hint: {PROGRAM} hint {current} {quoted(folder)}")
+    say(f"\n{report.progress(list(results.values()))}")
 
 
 def run_hint(given):
     folder, numbers = split(given.arguments)
     number = one(numbers, "hint")
     folder = folder or Path()
-    if is_folder(folder):
-        result = check_file(folder, number)
-        if result.passed:
-            print(f"Exercise {number} is right: nothing to hint at.")
-            return 0
-        if result.problem:
-            print(report.paragraph(result.problem))
-            return 0
+    if not is_folder(folder):
+        name, hints = exercise(number).hints([])
+        say(hint(name, hints, 0))
+        print(f"The next one: `{PROGRAM} hint {number} FOLDER`, with the folder of your exercises.")
+        return 0
+    (result,) = check(folder, [number])
+    if result.passed:
+        print(f"Exercise {number} is right: nothing to hint at.")
+    elif result.problem:
+        say(report.paragraph(result.problem))
+    else:
         name, hints = exercise(number).hints(result.functions)
         which = next_hint(folder, number, name, len(hints))
-    else:
-        name, hints = exercise(number).hints([])
-        which = 0
-    if not hints:
-        print("There is no hint on this; the verdict of `check` says what is wrong.")
-        return 0
-    print(
-        textwrap.fill(f"{name}, hint {which + 1} of {len(hints)}: {hints[which]}", report.WIDTH, break_on_hyphens=False)
-    )
-    if which + 1 < len(hints) and not is_folder(folder):
-        print(f"The next one: `{PROGRAM} hint {number} FOLDER`, with the folder of your exercises.")
+        say(hint(name, hints, which))
+        if which == len(hints) - 1:
+            print(f"That was the last; `{PROGRAM} solution {number}` shows all of it.")
     return 0
+
+
+def hint(name, hints, which):
+    return textwrap.fill(
+        f"{name}, hint {which + 1} of {len(hints)}: {hints[which]}", report.WIDTH, break_on_hyphens=False
+    )
 
 
 def run_solution(given):
@@ -191,18 +193,18 @@ def run_solution(given):
     number = one(numbers, "solution")
     if not given.yes:
         try:
-            answer = input(f"Show how npvae writes exercise {number}? Have you had all hints? [y/N] ")
+            answer = input(f"Exercise {number} as npvae writes it: are you sure that you want to see it? [y/N] ")
         except EOFError:
             answer = ""
         if answer.strip().lower() not in ("y", "yes"):
             print("Not shown.")
             return 1
-    print(exercise(number).solution, end="")
+    say(exercise(number).solution.rstrip())
     return 0
 
 
 def finished(folder):
-    return f"All pass: it is a VAE, and it is yours. Train it:\n  python {folder / 'train.py'}"
+    return f"All pass: it is a VAE, and it is yours. Train it:\n  python {quoted(folder / 'train.py')}"
 
 
 def split(arguments):
@@ -234,10 +236,17 @@ def one(numbers, name):
 def existing(folder):
     folder = folder or Path()
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; `{PROGRAM} start {folder}` makes it")
+        raise UserError(
+            f"{folder} is neither a folder nor an exercise; `{PROGRAM} start {quoted(folder)}` makes a folder"
+        )
     if not is_folder(folder):
         raise UserError(f"there are no exercises in {folder.resolve()}; `{PROGRAM} start FOLDER` writes them")
     return folder
+
+
+def quoted(path):
+    """A path as one writes it in a shell."""
+    return shlex.quote(str(path))
 
 
 def _path(text):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from npvae.exercises.course import SOLUTIONS, Exercise, exercise
-from npvae.exercises.judge import Verdict
 from npvae.exercises.source import edited
+from npvae.exercises.verdict import Verdict
 
 PARTS = {
     "ex01_idx": ["scale"],
@@ -25,14 +25,15 @@ PARTS = {
 TEXT = '''"""Exercise {number}: Find the bug{where[0]}.
 
 A complete small VAE in one file: it runs, its loss falls, and something is wrong. {where[1]}.
-Run it (`python {module}.py`), read it, question it with what you have learned, and mend it here. Some of the
-mistakes that are planted here were in programs that people have published.
+Run it (`python {module}.py`), read it, question it with what you have learned, and mend
+it here. Some of the mistakes that are planted here were in programs that people have published.
 
 The parameters p, arrays of shapes W1 (D, H), b1 (H,), W2 (H, 2J), b2 (2J,), W3 (J, H), b3 (H,), W4 (H, D), b4 (D,),
 and all functions are those of the exercises before.
 """
 
 import numpy as np
+
 
 {functions}
 
@@ -47,11 +48,16 @@ if __name__ == "__main__":
         loss, t = train_epoch(p, moments, t, images, 50, rng)
         print(f"epoch {{epoch:2}}: {{loss:.1f}} nats")
 '''
-WHERE = {
-    12: (" in the way back", "A check of its\ngradient would see it"),
+WHERE = {  # in the title, in the text, and what to read
+    12: (
+        " in the way back",
+        "A check of its\ngradient would see it",
+        "notebook 5, “Find out that it is wrong”",
+    ),
     13: (
         ", where no gradient check sees it",
         "No check of its\ngradient sees it: forward and backward agree about it, or it is elsewhere",
+        "notebook 10, “Set up the three families of checks”",
     ),
 }
 
@@ -151,6 +157,10 @@ class FindTheBug(Exercise):
         return any(text == self.with_bug(bug) for bug in BUGS[self.number])
 
     @property
+    def next_step(self):
+        return f"read {WHERE[self.number][2]};\nthen open {self.file}, run it, find the bug, and mend it there"
+
+    @property
     def told_of(self):
         return ["the model"]
 
@@ -180,7 +190,7 @@ class FindTheBug(Exercise):
         mended = set(bug.mistakes) - {one.function for one in wrong}
         headline = "half of the bug is mended" if mended else "the bug is still there"
         seen = "A check of its gradient finds it." if self.number == 12 or mended else "A check of its gradient passes."
-        return [Verdict("the model", False, headline, [seen], read="notebook 10, “Read the table”"), *own]
+        return [Verdict("the model", False, headline, [seen], read=WHERE[self.number][2]), *own]
 
     def hints(self, verdicts):
         bug = self.found(verdicts)

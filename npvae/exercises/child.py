@@ -11,11 +11,16 @@ import contextlib
 import json
 import os
 import sys
+import threading
+import time
 import types
 from pathlib import Path
 
 from npvae.exercises.course import exercise, solved
-from npvae.exercises.judge import Verdict, Watch, judge, stopped
+from npvae.exercises.judge import judge
+from npvae.exercises.outcome import stopped
+from npvae.exercises.verdict import Verdict
+from npvae.exercises.watch import Watch
 
 MEMORY = 4 << 30  # bytes of address space
 
@@ -33,6 +38,7 @@ def main():
 
     others = {name: _with_helpers(module, name) for name, module in solved().items() if name < task.module}
     limit_resources()
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     say(ready=True)
     file = Path(task.file)
     module = types.ModuleType(task.module)
@@ -70,9 +76,9 @@ def read(file, module):
         source = file.read_bytes()
         tree = ast.parse(source, filename=str(file.resolve()))
     except (SyntaxError, ValueError) as error:
-        line, text = getattr(error, "lineno", None), (getattr(error, "text", None) or "").strip()
-        where = [f"in line {line} of {file.name}" + (f", `{text}`" if text else "")] if line else []
-        return Verdict(file.name, False, f"is not Python: {getattr(error, 'msg', error)}", where)
+        line, text = getattr(error, "lineno", None), (getattr(error, "text", None) or "").rstrip()
+        where = [f"in line {line} of {file.name}" + (f": `{text}`" if text else "")] if line else []
+        return Verdict(file.name, False, f"is not valid Python: {getattr(error, 'msg', error)}", where)
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -115,6 +121,13 @@ def _with_helpers(module, name):
 
     copy.__getattr__ = missing
     return copy
+
+
+def end_with_parent(parent):
+    """So that no endless loop is left when the command itself is killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def limit_resources():

@@ -137,6 +137,11 @@ class Exercise:
         return text == self.start(0)
 
     @property
+    def next_step(self):
+        """What to do with the file as it is at the start."""
+        return f"read {next(iter(self.functions.values())).read};\nthen open {self.file} and write its functions"
+
+    @property
     def told_of(self):
         """What a learner gets verdicts on: the functions."""
         return list(self.functions)

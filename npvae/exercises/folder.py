@@ -3,25 +3,19 @@
 import contextlib
 import json
 import os
-import queue
+import shlex
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from npvae.commands import UserError
 from npvae.exercises.course import MODULES, SOLUTIONS, exercise
-from npvae.exercises.judge import Verdict
+from npvae.exercises.processes import Processes
+from npvae.exercises.verdict import Verdict
 from npvae.files import replacing
 
 TIME_LIMIT = 5.0  # seconds for each function
-STARTING = 60.0  # seconds that Python and NumPy may take to start on a busy machine
 HINTS = ".hints.json"
 
 
@@ -87,18 +81,23 @@ def start(folder, seed):
 
 
 def check(folder, numbers, time_limit=TIME_LIMIT):
-    """Check these exercises, in their order; yields a `Result` for each."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        yield from pool.map(lambda number: check_file(folder, number, time_limit), numbers)
+    """Check these exercises, several at once; yields a `Result` for each, in their order."""
+    processes, pool = Processes(), ThreadPoolExecutor(os.cpu_count() or 1)
+    try:
+        yield from pool.map(lambda number: check_file(folder, number, time_limit, processes), numbers)
+    finally:  # also at Ctrl-C
+        processes.end()
+        pool.shutdown(cancel_futures=True)
 
 
-def check_file(folder, number, time_limit=TIME_LIMIT):
+def check_file(folder, number, time_limit, processes):
     """Check one exercise in a copy of the folder: what its functions do to files is done to the copy."""
     task = exercise(number)
     try:
         text = (folder / task.file).read_bytes()
     except OSError:
-        return Result(task, [], Verdict(task.file, False, "is not there", ["`start` writes it again."]))
+        again = f"`python -m npvae.exercises start {shlex.quote(str(folder))}` writes it again."
+        return Result(task, [], Verdict(task.file, False, "is not there", [again]))
     with tempfile.TemporaryDirectory(prefix="npvae-exercise-", ignore_cleanup_errors=True) as copy:
         for name in MODULES[: number - 1]:
             with contextlib.suppress(OSError):
@@ -106,78 +105,9 @@ def check_file(folder, number, time_limit=TIME_LIMIT):
         (Path(copy) / task.file).write_bytes(text)
         found, problem = {}, None
         while problem is None and len(found) < len(task.functions):
-            problem = _run(task, copy, found, time_limit)
+            problem = processes.run(task, copy, found, time_limit)
     functions = [found[name] for name in task.functions] if problem is None else []
     return Result(task, functions, problem, task.untouched(text.decode(errors="replace").replace("\r\n", "\n")))
-
-
-def _run(task, copy, found, time_limit):
-    """Check the functions that were not `found` yet, in one process; returns the problem of the whole file, if any."""
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")])
-    environment["PYTHONUTF8"] = "1"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "npvae.exercises.child", str(task.number), *found],
-        cwd=copy,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=os.name == "posix",
-    )
-    lines = queue.Queue()
-    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
-    current, deadline, ready = None, time.monotonic() + STARTING, False
-    try:
-        while True:
-            try:
-                line = lines.get(timeout=max(deadline - time.monotonic(), 0))
-            except queue.Empty:
-                return _end(
-                    task,
-                    found,
-                    current,
-                    f"does not come to an end within {time_limit:g} seconds",
-                    ["Is there an endless loop?"],
-                )
-            if line is None:
-                code = process.wait()
-                if code == 0 and len(found) == len(task.functions):
-                    return None
-                if not ready:
-                    raise UserError(f"the process that checks {task.file} ended with {code} before it began")
-                return _end(task, found, current, f"ends Python, with exit code {code}", [])
-            message = json.loads(line)
-            if "ready" in message:
-                ready, deadline = True, time.monotonic() + time_limit
-            elif "begin" in message:
-                current, deadline = message["begin"], time.monotonic() + time_limit
-            elif "ran" in message:
-                deadline = time.monotonic() + STARTING
-            elif "problem" in message:
-                return Verdict(**message["problem"])
-            else:
-                found[message["verdict"]["function"]] = Verdict(**message["verdict"])
-                current = None
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL) if os.name == "posix" else process.kill()
-        process.wait()
-
-
-def _read(stream, lines):
-    with stream:
-        for line in stream:
-            lines.put(line)
-    lines.put(None)
-
-
-def _end(task, found, current, headline, details):
-    """A function, or the file as a whole, that did not let the process go on."""
-    if current is None:
-        return Verdict(task.file, False, f"{headline}, when it is imported", details)
-    found[current] = Verdict(current, False, headline, details)
-    return None
 
 
 def is_folder(path):
@@ -195,7 +125,7 @@ def next_hint(folder, number, name, count):
     except (OSError, ValueError, AttributeError, KeyError):
         given, last = {}, -1
     which = min(max(last, -1) + 1, count - 1)
-    if count:
+    with contextlib.suppress(OSError):  # a folder that cannot be written to: the first hint, each time
         with replacing(path) as file:
             file.write(json.dumps(given | {key: which} if isinstance(given, dict) else {key: which}).encode())
     return which

@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import re
 import sys
 import textwrap
 import xml.etree.ElementTree as ET
@@ -10,9 +11,17 @@ import xml.etree.ElementTree as ET
 import npvae
 
 WIDTH = 80
-
-
 COLOURS = {"✓": 32, "✗": 31, "·": 90}
+ASCII = str.maketrans("✓✗·■□“”½−→", '+x.#-""?-?')
+
+
+def say(text):
+    """Print, with other marks where the terminal does not know ours."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        text = text.translate(ASCII)
+    print(text, flush=True)
 
 
 def coloured(text, code):
@@ -35,9 +44,8 @@ def paragraph(verdict):
     first, *rest = verdict.lines()
     wrapped = [textwrap.fill(first, WIDTH, initial_indent=" " * 7, subsequent_indent=" " * 9)]
     wrapped += [textwrap.fill(line, WIDTH, initial_indent=" " * 9, subsequent_indent=" " * 11) for line in rest]
-    return f"     {coloured(verdict.mark, COLOURS[verdict.mark])} {wrapped[0][7:]}" + "".join(
-        f"\n{line}" for line in wrapped[1:]
-    )
+    mark = coloured(verdict.mark, COLOURS[verdict.mark])
+    return "\n".join([f"     {mark} {wrapped[0][7:]}", *wrapped[1:]])
 
 
 def progress(results):
@@ -51,7 +59,7 @@ def as_html(verdict):
     first, *rest = map(html.escape, verdict.lines())
     name, _, headline = first.partition(": ")
     symbol, tone = verdict.mark, {"✓": "#2e7d32", "✗": "#c62828", "·": "gray"}[verdict.mark]
-    lines = "".join(f"<div>{line}</div>" for line in rest)
+    lines = re.sub("`([^`]+)`", r"<code>\1</code>", "".join(f"<div>{line}</div>" for line in rest))
     first = f'<div><span style="color: {tone}">{symbol}</span> <code>{name}</code>: <strong>{headline}</strong></div>'
     style = f"border-left: 4px solid {tone}; padding: 0.2em 0 0.2em 0.8em; line-height: 1.5"
     return f'<div style="{style}">{first}{lines}</div>'

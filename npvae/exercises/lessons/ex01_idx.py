@@ -17,23 +17,30 @@ def idx(*sizes, begin=b"\x00\x00\x08"):
 
 RAW = idx(300, 3, 2)
 
+
+def with_dtype(scale, images):
+    x = scale(images)
+    return {"x": x, "the dtype of x": str(getattr(x, "dtype", type(x).__name__))}
+
+
 FUNCTIONS = {
     "read_header": Function(
-        outputs=("the sizes",),
+        outputs=("sizes",),
         read=HEADER,
         float32=False,
         cases=[
             Case("in a typical case, of images", raw=RAW),
             Case("in a typical case, of labels", raw=idx(5)),
             Case("in a typical case, of no images", raw=idx(0, 28, 517)),
-            Case("of one image", raw=idx(1, 28, 28)),
-            Case("of an empty file", raw=b""),
-            Case("of a file of three bytes", raw=RAW[:3]),
-            Case("of a file that ends in its header", raw=RAW[:10]),
-            Case("of a file that lacks its last byte", raw=RAW[:-1]),
-            Case("of a file with one byte too many", raw=RAW + b"x"),
-            Case("of a file of another type of numbers (13: floats)", raw=idx(2, 3, begin=b"\x00\x00\x0d")),
-            Case("of a file that does not begin with two zeros", raw=b"\x1f\x8b" + RAW[2:]),
+            Case("with one image", raw=idx(1, 28, 28)),
+            Case("with an empty file", raw=b""),
+            Case("with a file of three bytes", raw=RAW[:3]),
+            Case("with a file of four bytes", raw=RAW[:4]),
+            Case("with a file that ends in its header", raw=RAW[:10]),
+            Case("with a file that lacks its last byte", raw=RAW[:-1]),
+            Case("with a file with one byte too many", raw=RAW + b"x"),
+            Case("with a file of another type of numbers (13: floats)", raw=idx(2, 3, begin=b"\x00\x00\x0d")),
+            Case("with a file that does not begin with two zeros", raw=b"\x1f\x8b" + RAW[2:]),
         ],
         mistakes=[
             Mistake(
@@ -114,13 +121,13 @@ FUNCTIONS = {
         ],
     ),
     "read_images": Function(
-        outputs=("the images",),
+        outputs=("images",),
         read=IMAGES,
         float32=False,
         cases=[
             Case("in a typical case", raw=RAW),
             Case("in a typical case, of square images", raw=idx(4, 3, 3)),
-            Case("of one image", raw=idx(1, 28, 28)),
+            Case("with one image", raw=idx(1, 28, 28)),
         ],
         mistakes=[
             Mistake(
@@ -148,7 +155,7 @@ FUNCTIONS = {
                 ("pixels.reshape(sizes[0], sizes[1] * sizes[2])", "pixels.reshape(sizes)"),
             ),
             Mistake(
-                "rows and columns of each image are in each other's place",
+                "rows and columns of each image are swapped",
                 "The last axis, the columns, runs fastest in the file.",
                 (
                     "pixels.reshape(sizes[0], sizes[1] * sizes[2])",
@@ -175,7 +182,7 @@ FUNCTIONS = {
                 "Keep the bytes, a quarter of the memory; `scale` is for batches.",
                 ("return pixels", "return pixels.astype(np.float32)"),
             ),
-            Mistake("ink and paper are in each other's place", "", ("return pixels", "return (255 - pixels)")),
+            Mistake("ink and paper are swapped", "", ("return pixels", "return (255 - pixels)")),
         ],
         hints=[
             "What follows the header is one long row of bytes. NumPy can look at it as an array.",
@@ -184,20 +191,20 @@ FUNCTIONS = {
         ],
     ),
     "scale": Function(
-        outputs=("x",),
+        probe=with_dtype,
         read=GREY,
         float32=False,
         cases=[
             Case("in a typical case", images=np.arange(0, 256, 15, np.uint8).reshape(3, 6)),
             Case("in a typical case, without full ink", images=rng.integers(0, 250, (4, 6), np.uint8)),
-            Case("of one image", images=np.array([[0, 1, 128, 254, 255]], np.uint8)),
-            Case("of an image without ink", images=np.zeros((1, 4), np.uint8)),
+            Case("with one image", images=np.array([[0, 1, 128, 254, 255]], np.uint8)),
+            Case("with an image without ink", images=np.zeros((1, 4), np.uint8)),
         ],
         mistakes=[
             Mistake("they are divided by 256", "255 is ink, and ink is exactly 1.", ("/ 255", "/ 256")),
             Mistake("nothing is divided", "The pixels of the model are between 0 and 1.", (" / 255", "")),
             Mistake("they are multiplied by 255", "", ("/ 255", "* 255")),
-            Mistake("it is a division without a rest", "// leaves nothing but 0 and 1.", ("/ 255", "// 255")),
+            Mistake("it is an integer division", "// leaves only 0 and 1.", ("/ 255", "// 255")),
             Mistake(
                 "they are divided by the largest",
                 "A batch without full ink would be scaled otherwise than the next one.",
@@ -225,6 +232,11 @@ FUNCTIONS = {
                 "grey is made black or white",
                 "Here a grey pixel stays, as the mean of many coin flips.",
                 ("images.astype(np.float32) / 255", "(images >= 128).astype(np.float32)"),
+            ),
+            Mistake(
+                "they are float64",
+                "float32 is enough to train with, half the memory and twice as fast.",
+                ("images.astype(np.float32)", "images"),
             ),
             Mistake("they are divided by 100", "", ("/ 255", "/ 100")),
         ],

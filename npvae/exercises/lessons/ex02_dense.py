@@ -139,7 +139,7 @@ FUNCTIONS = {
                 ("d_y.sum(axis=0)", "-d_y.sum(axis=0)"),
             ),
             Mistake(
-                "d_x and d_W are returned in each other's place",
+                "d_x and d_W are returned in the wrong order",
                 "The order is d_x, d_W, d_b.",
                 ("return d_x, d_W, d_b", "return d_W, d_x, d_b"),
             ),

@@ -163,7 +163,7 @@ FUNCTIONS = {
                 (".sum(axis=-1)", ".sum(axis=1)"),
             ),
             Mistake("nothing is summed", "log p of an image is the sum over its pixels.", (".sum(axis=-1)", "")),
-            Mistake("softplus is forgotten", "x a is only the half of x a − log(1 + eᵃ).", (" - softplus(logits)", "")),
+            Mistake("softplus is forgotten", "x a is only half of x a − log(1 + eᵃ).", (" - softplus(logits)", "")),
             Mistake(
                 "the probabilities are taken for logits",
                 "x a − softplus(a) is with the logit a itself, not with y = sigmoid(a).",
@@ -181,8 +181,8 @@ FUNCTIONS = {
                 "y is clipped to 1e-8 and 1 − 1e-8",
                 "In float32 1 − 1e-8 is exactly 1, so the clip does nothing: log 0 again. And where it does something, it changes the value.",
                 (
-                    "x * logits - softplus(logits)",
-                    "x * np.log(np.clip(sigmoid(logits), 1e-8, 1 - 1e-8)) + (1 - x) * np.log(1 - np.clip(sigmoid(logits), 1e-8, 1 - 1e-8))",
+                    "return (x * logits - softplus(logits))",
+                    "y = np.clip(sigmoid(logits), 1e-8, 1 - 1e-8)\n    return (x * np.log(y) + (1 - x) * np.log(1 - y))",
                 ),
                 read=MUSEUM.format("10. A clip that float32 cannot hold"),
             ),
@@ -190,8 +190,8 @@ FUNCTIONS = {
                 "y is kept 1e-7 away from 0 and 1 by a clip",
                 "A sure and wrong pixel then costs 16 nats at most, and has no derivative any more.",
                 (
-                    "x * logits - softplus(logits)",
-                    "x * np.log(np.clip(sigmoid(logits), 1e-7, 1 - 1e-7)) + (1 - x) * np.log(1 - np.clip(sigmoid(logits), 1e-7, 1 - 1e-7))",
+                    "return (x * logits - softplus(logits))",
+                    "y = np.clip(sigmoid(logits), 1e-7, 1 - 1e-7)\n    return (x * np.log(y) + (1 - x) * np.log(1 - y))",
                 ),
             ),
             Mistake(

@@ -26,7 +26,7 @@ FUNCTIONS = {
             Mistake(
                 "the ½ is missing",
                 "The KL then counts twice, as with β = 2: a higher loss, and another balance of the two terms. Forward and backward agree about it, so that no gradient check sees it.",
-                ("-0.5 * ", "-1 * "),
+                ("-0.5 * (", "-("),
                 read=MUSEUM.format("4. KL without its ½"),
             ),
             Mistake(
@@ -83,7 +83,7 @@ FUNCTIONS = {
             Mistake("the exponential is forgotten", "σ² = exp(logvar).", ("np.exp(logvar)", "logvar")),
             Mistake("log is taken of logvar", "logvar is a logarithm already.", ("1 + logvar", "1 + np.log(logvar)")),
             Mistake(
-                "the two distributions are in each other's place",
+                "the two distributions are swapped",
                 "KL(q ‖ p) is not KL(p ‖ q): the average is over q.",
                 ("-0.5 * (1 + logvar - mu**2 - np.exp(logvar))", "-0.5 * (1 - logvar - (1 + mu**2) * np.exp(-logvar))"),
             ),
@@ -174,7 +174,7 @@ FUNCTIONS = {
                 read=MUSEUM.format("6. A mean where a sum belongs"),
             ),
             Mistake(
-                "the two are returned in each other's place",
+                "the two are returned in the wrong order",
                 "d_mu comes first.",
                 ("return mu.copy(), (np.exp(logvar) - 1) / 2", "return (np.exp(logvar) - 1) / 2, mu.copy()"),
             ),

@@ -167,7 +167,7 @@ FUNCTIONS = {
             ),
             Mistake("the sign of d_logvar is turned round", "", ("d_logvar = (d_z", "d_logvar = (-d_z")),
             Mistake(
-                "the two are returned in each other's place",
+                "the two are returned in the wrong order",
                 "d_mu comes first.",
                 ("return d_mu, d_logvar", "return d_logvar, d_mu"),
             ),

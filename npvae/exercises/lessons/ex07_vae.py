@@ -57,7 +57,7 @@ FUNCTIONS = {
                 read=SKIPPED,
             ),
             Mistake(
-                "mu and logvar are in each other's place",
+                "mu and logvar are swapped",
                 "The first J columns are mu.",
                 ("mu, logvar = np.split", "logvar, mu = np.split"),
             ),
@@ -129,7 +129,7 @@ FUNCTIONS = {
             Mistake("the second layer's b is forgotten", "", ('p["b4"]', '0 * p["b4"]')),
             Mistake("the first layer's b is forgotten", "", ('p["b3"]', '0 * p["b3"]')),
             Mistake(
-                "the two are returned in each other's place",
+                "the two are returned in the wrong order",
                 "g comes first.",
                 ('return g, dense(g, p["W4"], p["b4"])', 'return dense(g, p["W4"], p["b4"]), g'),
             ),
@@ -213,6 +213,16 @@ FUNCTIONS = {
                 ("z = reparameterize(mu, logvar, eps)", "z = mu + 0 * eps"),
             ),
             Mistake(
+                "mu is decoded, not z, though z is right",
+                "Without noise it is an ordinary autoencoder with a penalty.",
+                ("decode(p, z.reshape(L * B, J))", "decode(p, np.broadcast_to(mu, z.shape).reshape(L * B, J))"),
+            ),
+            Mistake(
+                "the logits come back with draws and examples swapped",
+                "The rows must come back in the order in which they went: reshape (L · B, D) to (L, B, D).",
+                ("logits.reshape(L, B, D)", "logits.reshape(B, L, D).swapaxes(0, 1)"),
+            ),
+            Mistake(
                 "the decoder is given the noise, not z",
                 "Then the images have no way through z at all.",
                 ("z = reparameterize(mu, logvar, eps)", "z = 0 * mu + eps"),
@@ -224,7 +234,7 @@ FUNCTIONS = {
                 read=MUSEUM.format("3. exp(logvar) used as a standard deviation"),
             ),
             Mistake(
-                "draws and examples are in each other's place in the rows that the decoder is given",
+                "draws and examples are swapped in the rows that the decoder is given",
                 "The rows must come back in the order in which they went: reshape (L, B, J) to (L · B, J), and (L · B, D) back to (L, B, D).",
                 ("z.reshape(L * B, J)", "z.swapaxes(0, 1).reshape(L * B, J)"),
             ),
@@ -278,18 +288,18 @@ FUNCTIONS = {
             Mistake(
                 "the KL's derivative is forgotten",
                 "mu and logvar reach the loss along two roads: through z, and straight through the KL.",
-                ("d_mu + kl_d_mu / B", "d_mu"),
-                ("d_logvar + kl_d_logvar / B", "d_logvar"),
+                ("    d_mu = d_mu + kl_d_mu / B\n", ""),
+                ("    d_logvar = d_logvar + kl_d_logvar / B\n", ""),
             ),
             Mistake(
                 "the KL's derivative with respect to mu is forgotten",
                 "mu reaches the loss along two roads.",
-                ("d_mu + kl_d_mu / B", "d_mu"),
+                ("    d_mu = d_mu + kl_d_mu / B\n", ""),
             ),
             Mistake(
                 "the KL's derivative with respect to logvar is forgotten",
                 "logvar reaches the loss along two roads.",
-                ("d_logvar + kl_d_logvar / B", "d_logvar"),
+                ("    d_logvar = d_logvar + kl_d_logvar / B\n", ""),
             ),
             Mistake(
                 "what comes back through z is forgotten",
@@ -340,7 +350,7 @@ FUNCTIONS = {
                 read=SKIPPED,
             ),
             Mistake(
-                "mu and logvar are joined in each other's place",
+                "mu and logvar are joined in the wrong order",
                 "The first J columns belong to mu, forward and backward.",
                 ("[d_mu, d_logvar]", "[d_logvar, d_mu]"),
                 read=ENCODER,
@@ -368,7 +378,7 @@ FUNCTIONS = {
                 read=MUSEUM.format("4. KL without its ½"),
             ),
             Mistake(
-                "the draws of d_z are in each other's place with the examples",
+                "the draws of d_z are swapped with the examples",
                 "Rows come back in the order in which they went.",
                 ("d_z.reshape(L, B, J)", "d_z.reshape(B, L, J).swapaxes(0, 1)"),
             ),

@@ -118,17 +118,17 @@ FUNCTIONS = {
                 ("(1 - beta2) * gradient", "gradient"),
             ),
             Mistake(
-                "β₁ and 1 − β₁ are in each other's place",
+                "β₁ and 1 − β₁ are swapped",
                 "m keeps most of what it was: β₁ = 0.9 is the weight of the old.",
                 ("beta1 * m + (1 - beta1) * gradient", "(1 - beta1) * m + beta1 * gradient"),
             ),
             Mistake(
-                "β₂ and 1 − β₂ are in each other's place",
+                "β₂ and 1 − β₂ are swapped",
                 "v keeps most of what it was: β₂ = 0.999 is the weight of the old.",
                 ("beta2 * v + (1 - beta2) * gradient", "(1 - beta2) * v + beta2 * gradient"),
             ),
             Mistake(
-                "β₁ and β₂ are in each other's place",
+                "β₁ and β₂ are swapped",
                 "m has β₁, v has β₂.",
                 ("beta1 * m + (1 - beta1)", "beta2 * m + (1 - beta2)"),
                 ("beta2 * v + (1 - beta2)", "beta1 * v + (1 - beta1)"),

@@ -195,6 +195,12 @@ FUNCTIONS = {
                 read=EPOCH,
             ),
             Mistake(
+                "t is never raised",
+                "t is 1 in the first step, and one more in each. With t = 0 Adam divides by 1 − β⁰ = 0: everything is nan.",
+                ("        t += 1\n", ""),
+                read=EPOCH,
+            ),
+            Mistake(
                 "t begins anew in each epoch",
                 "Adam's correction then comes back each epoch, and the first steps of each are too long or too short.",
                 ("total, J = 0.0", "t = 0\n    total, J = 0.0"),

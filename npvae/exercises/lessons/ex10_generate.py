@@ -88,7 +88,7 @@ FUNCTIONS = {
         ],
     ),
     "reconstruct": Function(
-        outputs=("the images",),
+        outputs=("images",),
         read=READ,
         cases=[Case("in a typical case", p=P, x=X), Case("with one example", p=P, x=X[:1])],
         mistakes=ways(
@@ -96,7 +96,7 @@ FUNCTIONS = {
                 "logvar is decoded, not mu", "encode returns h, mu, logvar.", ("_, mu, _ = encode", "_, _, mu = encode")
             ),
             Mistake("x is returned", "", ("return sigmoid(logits)", "return x.copy()")),
-            Mistake("ink and paper are in each other's place", "", ("sigmoid(logits)", "1 - sigmoid(logits)")),
+            Mistake("ink and paper are swapped", "", ("sigmoid(logits)", "1 - sigmoid(logits)")),
             Mistake(
                 "the pixels are rounded",
                 "The probability of ink itself was asked for.",
@@ -112,7 +112,7 @@ FUNCTIONS = {
         ],
     ),
     "interpolate": Function(
-        outputs=("the images",),
+        outputs=("images",),
         read=WALK,
         cases=[
             Case("in a typical case, in 5 steps", p=P, first=X[0], last=X[1], steps=5),

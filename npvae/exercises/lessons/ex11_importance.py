@@ -189,7 +189,7 @@ FUNCTIONS = {
         mistakes=[
             Mistake(
                 "the prior is forgotten",
-                "w = p(x|z) p(z) / q(z|x): p(z) is the half of p(x, z).",
+                "w = p(x|z) p(z) / q(z|x): p(x, z) is p(x|z) p(z).",
                 ("log_p_x + log_p_z - log_q_z", "log_p_x - log_q_z"),
             ),
             Mistake(
@@ -199,13 +199,13 @@ FUNCTIONS = {
             ),
             Mistake("log q is added, not subtracted", "w = p(x|z) p(z) / q(z|x).", ("- log_q_z", "+ log_q_z")),
             Mistake(
-                "the prior and q are in each other's place",
+                "the prior and q are swapped",
                 "p(z) is above the line, q(z|x) below it.",
                 ("log_p_x + log_p_z - log_q_z", "log_p_x - log_p_z + log_q_z"),
             ),
             Mistake("the likelihood is forgotten", "", ("log_p_x + log_p_z", "log_p_z")),
             Mistake(
-                "logvar, the logarithm of q's norm, is forgotten",
+                "log σ² is forgotten in log q",
                 "log N(z; mu, σ²) = −½ (log 2π + log σ² + (z − mu)²/σ²).",
                 (" + logvar", ""),
             ),
@@ -306,7 +306,7 @@ FUNCTIONS = {
                 ),
             ),
             Mistake(
-                "the draws and the examples are in each other's place",
+                "the draws and the examples are swapped",
                 "The rows of the decoder come back as (K, B, D), in the order in which they went.",
                 ("logits.reshape(K, B, D)", "logits.reshape(B, K, D).swapaxes(0, 1)"),
             ),

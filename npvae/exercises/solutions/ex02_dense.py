@@ -3,7 +3,7 @@
 Forward it is y = x W + b. d_y is the derivative of the loss with respect to y. The chain rule carries it on: to x, to W
 and to b. See notebook 2."""
 
-import numpy as np  # noqa: F401
+import numpy as np
 
 
 def dense(x, W, b):
