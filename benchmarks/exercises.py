@@ -52,8 +52,9 @@ def main(arguments=None):
             setup = Setup(hidden, "tanh", batch_size, seed)
             contender = Npvae(setup, data.train_images) if name == "npvae" else Torch(setup, data.train_images)
             losses.append(test_loss(contender, data, batch_size, epochs, seed))
+        spread = np.std(losses, ddof=1) if len(losses) > 1 else np.nan
         each = " ".join(f"{loss:.2f}" for loss in losses)
-        print(f"{name:6} {np.mean(losses):.2f} ± {np.std(losses, ddof=min(1, len(losses) - 1)):.2f}   ({each})", flush=True)
+        print(f"{name:6} {np.mean(losses):.2f} ± {spread:.2f}   ({each})", flush=True)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,13 @@ def test_compare_writes_the_figures_that_it_prints(few_digits, tmp_path):
     assert f"{results['start']['epoch']['python -m npvae.train']['MB']:.0f}" in process.stdout
     assert f"{results['evaluation']['npvae']['log p(x)']:.2f}" in process.stdout
     assert (tmp_path / "steps.png").stat().st_size > 10_000
+
+
+def test_the_numbers_for_the_exercises_are_printed(few_digits):
+    process = run("exercises", "--contenders", "npvae", "--seeds", 2, "--epochs", 1, "--dataset", few_digits)
+    assert process.returncode == 0, process.stderr
+    assert "784-200-20 tanh, batch 100, 1 epochs, 2 seeds" in process.stdout
+    assert re.search(r"^npvae +\d+\.\d\d ± \d+\.\d\d ", process.stdout, re.MULTILINE)
 
 
 def test_published_charts_are_drawn_from_the_results(contenders, tmp_path):

@@ -106,10 +106,23 @@ def test_notebook_says_what_it_needs_and_ends_with_exercises(notebook):
     first, *_, last = notebook.cells
     assert all(f"**{what}**" in first.source for what in ("What you will do.", "What you need.", "How long."))
     assert "**Question" in prose(notebook)
-    assert "## Exercises" in last.source
+    assert "../docs/symbols.md" in first.source
     assert "## Further reading" in last.source
-    assert last.source.count("<details>") == len(solutions(notebook)) in (2, 3)
+    assert "<details>" not in last.source
     assert all(checks(solution) for solution in solutions(notebook))
+
+
+def test_each_exercise_has_a_cell_to_write_in_a_folded_check_and_a_folded_solution(notebook):
+    (start,) = (i for i, cell in enumerate(notebook.cells) if re.search("^## Exercises$", cell.source, re.MULTILINE))
+    cells = notebook.cells[start:]
+    questions = re.findall(r"^\*\*\d\.\*\*", prose(notebook), re.MULTILINE)
+    assert len(questions) == len(solutions(notebook)) in (2, 3)
+    assert prose(notebook).count("<summary>Solution</summary>") == len(solutions(notebook))
+    hidden = [cell for cell in cells if cell.metadata.get("jupyter", {}).get("source_hidden")]
+    assert sum("expect(" in cell.source for cell in hidden) >= len(questions)
+    answers = [output for cell in hidden for output in cell.outputs]
+    assert answers
+    assert all("not answered yet" in output.get("data", {}).get("text/plain", "") for output in answers)
 
 
 def test_every_section_ends_in_a_check(notebook):
@@ -121,7 +134,7 @@ def test_every_section_ends_in_a_check(notebook):
             sections[-1][1].append(cell.source)
     assert len(sections) >= 5
     for title, cells in sections:
-        assert not cells or checks(cells[-1]), title
+        assert title == "Exercises" or not cells or checks(cells[-1]), title
 
 
 def test_code_cells_fit_on_a_screen(notebook):
