@@ -24,7 +24,8 @@ from npvae.exercises.course import MODULES, Case, exercise, solved
 from npvae.exercises.judge import judge
 from npvae.exercises.lessons.ex07_vae import parameters
 from npvae.exercises.outcome import OutOfTime, alike, attempt
-from npvae.exercises.source import edited, loaded, mutants
+from npvae.exercises.source import edited, loaded
+from npvae.exercises.verdict import Verdict
 from tests.exercise_styles import STYLES, WRONG, earlier, imported, verdicts, with_mistake
 
 SECONDS = 5  # for one function on one set of inputs
@@ -301,17 +302,15 @@ def same(found, others):
 
 
 def named_source(verdict, name, task):
-    """(kind, source) of the mistake that a verdict names: 'listed', 'pair', 'operator'; two times None for none."""
-    spec, solution = task.functions[name], task.solution
-    for mistake in spec.mistakes:
-        if verdict.mistake == mistake.what:
-            return "listed", edited(solution, name, mistake.changes)
-    for one, other in itertools.combinations(spec.mistakes, 2):
-        if verdict.mistake == f"two things are wrong: {one.what}, and {other.what}":
-            return "pair", edited(solution, name, [*one.changes, *other.changes])
-    for (before, after), source in mutants(solution, name):
-        if verdict.mistake == f"`{before}`, in npvae's solution, is written as `{after}`":
-            return "operator", source
+    """(kind, source) of the mistake that a verdict names: 'listed', 'pair' or 'operator'; two times None for none."""
+    spec = task.functions[name]
+    kinds = {"listed": judging.listed(task, name, spec), "pair": judging.pairs(task, name, spec)}
+    for kind, candidates in (kinds | {"operator": judging.operators(task, name)}).items():
+        for mistake, source in candidates:
+            if mistake.what == verdict.mistake:
+                return kind, source
+    if verdict.mistake.startswith("they are returned in the order"):
+        return "listed", None
     return None, None
 
 
@@ -332,10 +331,12 @@ def tried(module, source, name):
                 stop = lambda: signal.setitimer(signal.ITIMER_REAL, 0)  # noqa: E731
                 verdict = judge(function, name, task, others, siblings=True, ran=stop)
         except OutOfTime:
-            verdict = judging.Verdict(name, False, "does not come to an end")
+            verdict = Verdict(name, False, "does not come to an end")
     kind, wrong = named_source(verdict, name, task)
     to_the_point = False
-    if kind:
+    if kind and wrong is None:
+        to_the_point = True  # right but for their order
+    elif kind:
         named = getattr(loaded(wrong, module, others), name)
         to_the_point = same(found, outcomes(named, spec, cases, right))
     return changes, kind, to_the_point, verdict

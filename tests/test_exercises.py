@@ -399,3 +399,12 @@ def test_no_two_mistakes_of_a_function_are_the_same_text():
         sources = [edited(solution, name, mistake.changes) for mistake in spec.mistakes]
         assert None not in sources
         assert all(one != other for one, other in itertools.combinations(sources, 2)), name
+
+
+def test_documents_say_how_many_mistakes_are_known_and_which_exercises_there_are():
+    text = (NOTEBOOKS.parent / "docs" / "exercises.md").read_text(encoding="utf-8")
+    functions = [spec for number in WRITTEN for spec in exercise(number).functions.values()]
+    listed = sum(len(spec.mistakes) for spec in functions)
+    styled = len(functions) * len(STYLES)
+    assert f"| **{len(functions)}** | **{listed}** | **{listed}** | **{styled}** | **{styled}** |" in text
+    assert all(f"`{exercise(number).file}`" in text for number in NUMBERS)

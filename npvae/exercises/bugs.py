@@ -28,8 +28,8 @@ A complete small VAE in one file: it runs, its loss falls, and something is wron
 Run it (`python {module}.py`), read it, question it with what you have learned, and mend
 it here. Some of the mistakes that are planted here were in programs that people have published.
 
-The parameters p, arrays of shapes W1 (D, H), b1 (H,), W2 (H, 2J), b2 (2J,), W3 (J, H), b3 (H,), W4 (H, D), b4 (D,),
-and all functions are those of the exercises before.
+The parameters p, W1 (D, H), b1 (H,), W2 (H, 2J), b2 (2J,), W3 (J, H), b3 (H,), W4 (H, D) and
+b4 (D,), and all functions are those of the exercises before.
 """
 
 import numpy as np
@@ -213,5 +213,6 @@ def complete(number, module):
                 docstring = node.body[0]
                 first = lines[docstring.lineno - 1].removesuffix('"""')
                 body = lines[docstring.end_lineno : node.end_lineno]
-                functions.append("\n".join([lines[node.lineno - 1], f'{first}"""', *body]))
+                signature = lines[node.lineno - 1 : docstring.lineno - 1]
+                functions.append("\n".join([*signature, f'{first}"""', *body]))
     return TEXT.format(number=number, module=module, where=WHERE[number], functions="\n\n\n".join(functions))

@@ -1,1 +1,1 @@
-"""The exercises with everything right, as a learner's folder has them: each imports earlier ones by file name."""
+"""The exercises with everything right; each imports earlier ones by their file names."""

@@ -1,26 +1,32 @@
 """Exercise 1: Read the digits from their bytes.
 
-IDX, the format of MNIST: bytes 0 and 1 are zero, byte 2 is the type of the numbers (8: unsigned bytes), byte 3 the
-number of dimensions n; then come n sizes of four bytes each, the most significant byte first; then the numbers, the
-last dimension running fastest. Notebook 1 takes such a file apart.
+IDX, the format of MNIST: bytes 0 and 1 are zero, byte 2 is the type of the numbers (8: unsigned
+bytes), byte 3 the number of dimensions n; then come n sizes of four bytes each, the most
+significant byte first; then the numbers, the last dimension running fastest. Notebook 1 takes
+such a file apart.
 """
 
 import numpy as np
 
 
 def read_header(raw):
-    """The sizes of the array in an IDX file: a tuple of int, (60000, 28, 28) for the training images of MNIST.
+    """The sizes of the array in an IDX file.
 
     Parameters
     ----------
     raw : bytes
         The whole file, not compressed.
 
+    Returns
+    -------
+    tuple of int
+        (60000, 28, 28) for the training images of MNIST.
+
     Raises
     ------
     ValueError
-        If the file is too short for its header, does not begin with 0, 0, 8, or has fewer or more bytes than its sizes
-        say.
+        If the file is too short for its header, does not begin with 0, 0, 8, or has fewer or
+        more bytes than its sizes say.
     """
     if len(raw) < 4 or len(raw) < 4 + 4 * raw[3]:
         raise ValueError(f"{len(raw)} bytes are too few for a header")
@@ -36,12 +42,17 @@ def read_header(raw):
 
 
 def read_images(raw):
-    """The images in an IDX file of three dimensions, each as one row: uint8, (N, rows · columns)."""
+    """The images in an IDX file, each as one row: uint8, (N, rows · columns)."""
     sizes = read_header(raw)
     pixels = np.frombuffer(raw, np.uint8, offset=4 + 4 * len(sizes))
     return pixels.reshape(sizes[0], sizes[1] * sizes[2])
 
 
 def scale(images):
-    """Bytes (N, D), 0 for paper and 255 for ink, as the floats that a model takes: float32, (N, D), from 0 to 1."""
+    """Bytes (N, D), 0 for paper and 255 for ink, as a model takes them.
+
+    Returns
+    -------
+    (N, D) float32 array, from 0 to 1
+    """
     return images.astype(np.float32) / 255

@@ -1,7 +1,8 @@
 """Exercise 2: A dense layer, forward and backward.
 
-Forward it is y = x W + b. d_y is the derivative of the loss with respect to y. The chain rule carries it on: to x, to W
-and to b. See notebook 2."""
+Forward it is y = x W + b. Backward it is given d_y, the derivative of the loss with respect to
+y; the chain rule carries it on to x, to W and to b. See notebook 2.
+"""
 
 import numpy as np
 

@@ -1,9 +1,13 @@
 """Exercise 4: The Bernoulli log-likelihood, from logits.
 
-How probable a decoder finds an image, log p(x|z), and the derivative. The decoder gives a logit a for each pixel: the
-probability of ink is y = sigmoid(a) = 1 / (1 + e⁻ᵃ). For one pixel log p = x log y + (1 − x) log(1 − y) = x a −
-softplus(a), with softplus(a) = log(1 + eᵃ). Logits can be large, such as ±1000, and nothing may overflow then. See
-notebook 4 and the paper, Appendix C.1."""
+How probable a decoder finds an image, log p(x|z), and the derivative. The decoder gives a logit
+a for each pixel: the probability of ink is y = sigmoid(a) = 1 / (1 + e⁻ᵃ). For one pixel
+
+    log p = x log y + (1 − x) log(1 − y) = x a − softplus(a)   with softplus(a) = log(1 + eᵃ).
+
+Logits can be large, such as ±1000, and nothing may become inf or nan then. See notebook 4 and
+the paper, Appendix C.1.
+"""
 
 import numpy as np
 
@@ -36,5 +40,5 @@ def bernoulli_log_density(x, logits):
 
 
 def bernoulli_log_density_gradient(x, logits):
-    """d log p(x) / d logits, of the shape of logits; arguments as in `bernoulli_log_density`."""
+    """d log p(x) / d logits, of the shape of logits; the arguments are those above."""
     return x - sigmoid(logits)

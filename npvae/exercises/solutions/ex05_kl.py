@@ -1,7 +1,7 @@
 """Exercise 5: The KL divergence, in closed form.
 
-Of q(z|x) = N(mu, σ²) from the prior N(0, 1), and its derivative. The network gives logvar = log σ², so σ² =
-exp(logvar). For each latent
+Of q(z|x) = N(mu, σ²) from the prior N(0, 1), and its derivative. The network gives
+logvar = log σ², so σ² = exp(logvar). For each latent
 
     KL = −½ (1 + log σ² − mu² − σ²)
 
@@ -26,5 +26,5 @@ def gaussian_kl(mu, logvar):
 
 
 def gaussian_kl_gradient(mu, logvar):
-    """The derivatives of `gaussian_kl` with respect to mu and logvar: two arrays, (B, J) each."""
+    """The derivatives of `gaussian_kl` with respect to mu and logvar: two (B, J) arrays."""
     return mu.copy(), (np.exp(logvar) - 1) / 2

@@ -1,8 +1,8 @@
 """Exercise 6: The reparameterization trick.
 
-A draw z from N(mu, σ²) is written as z = mu + σ · eps, with noise eps from N(0, 1) that is given: so z is a function of
-mu and of logvar = log σ², and has a derivative. L draws are made for each image. See notebook 3 and section 2.4 of the
-paper.
+A draw z from N(mu, σ²) is written as z = mu + σ · eps, with noise eps from N(0, 1) that is
+given: so z is a function of mu and of logvar = log σ², and has a derivative. L draws are made
+for each image. See notebook 3 and section 2.4 of the paper.
 """
 
 import numpy as np

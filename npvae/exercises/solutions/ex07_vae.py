@@ -1,16 +1,17 @@
 """Exercise 7: The whole VAE, forward and backward.
 
-It is made from the parts that you have written. The parameters are a dict p of arrays, for D pixels, H hidden units and
-J latents:
+It is made from the parts that you have written. The parameters are a dict p of arrays, for D
+pixels, H hidden units and J latents:
 
-    encoder   W1 (D, H), b1 (H,), W2 (H, 2J), b2 (2J,)     the first J columns give mu, the others logvar
-    decoder   W3 (J, H), b3 (H,), W4 (H, D), b4 (D,)
+    encoder   W1 (D, H), b1 (H,), W2 (H, 2J), b2 (2J,)    the first J columns give mu,
+    decoder   W3 (J, H), b3 (H,), W4 (H, D), b4 (D,)      the last J logvar
 
-Between the two layers of each is a tanh. The loss is −ELBO in nats per image: KL minus the mean log p(x|z) over the L
-draws, averaged over the B images (the paper's eq. 10; notebook 5).
+Between the two layers of each is a tanh. The loss is −ELBO in nats per image: KL minus the mean
+log p(x|z) over the L draws, averaged over the B images (the paper's eq. 10; notebook 5).
 """
 
 import numpy as np
+
 from ex02_dense import dense, dense_backward
 from ex03_tanh import tanh, tanh_backward
 from ex04_bernoulli import bernoulli_log_density, bernoulli_log_density_gradient
@@ -45,8 +46,8 @@ def forward(p, x, eps):
     -------
     loss : float
     values : dict of arrays
-        x (B, D), eps (L, B, J), h (B, H), mu (B, J), logvar (B, J), z (L, B, J), g (L · B, H), logits (L, B, D). The
-        decoder takes all draws at once, as L · B rows.
+        x (B, D), eps (L, B, J), h (B, H), mu (B, J), logvar (B, J), z (L, B, J), g (L · B, H),
+        logits (L, B, D). The decoder takes all draws at once, as L · B rows.
     """
     (L, B, J), D = eps.shape, x.shape[1]
     h, mu, logvar = encode(p, x)
@@ -55,20 +56,26 @@ def forward(p, x, eps):
     logits = logits.reshape(L, B, D)
     log_p_x = bernoulli_log_density(x, logits)  # (L, B)
     loss = (gaussian_kl(mu, logvar) - log_p_x.mean(axis=0)).mean()
-    values = {"x": x, "eps": eps, "h": h, "mu": mu, "logvar": logvar, "z": z, "g": g, "logits": logits}
+    values = {"x": x, "eps": eps, "h": h, "mu": mu, "logvar": logvar, "z": z}
+    values |= {"g": g, "logits": logits}
     return loss, values
 
 
 def backward(p, values):
-    """The derivatives of the loss with respect to every array of p: a dict with the names and shapes of p.
+    """The derivatives of the loss with respect to every array of p.
 
     Parameters
     ----------
     p : dict of arrays
     values : dict of arrays
         What `forward` returned for this p.
+
+    Returns
+    -------
+    dict of arrays, with the names and shapes of p
     """
-    x, eps, h, mu, logvar, z, g, logits = (values[name] for name in "x eps h mu logvar z g logits".split())
+    x, eps, h, mu, logvar = (values[name] for name in ("x", "eps", "h", "mu", "logvar"))
+    z, g, logits = values["z"], values["g"], values["logits"]
     (L, B, J), D = eps.shape, x.shape[1]
     d = {}
     d_logits = -bernoulli_log_density_gradient(x, logits) / (L * B)

@@ -9,7 +9,9 @@ Kingma & Ba 2015, Algorithm 1; notebook 6:
 import numpy as np
 
 
-def adam_step(theta, gradient, m, v, t, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
+def adam_step(
+    theta, gradient, m, v, t, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8
+):
     """The step number t, for one array.
 
     Parameters

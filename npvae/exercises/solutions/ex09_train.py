@@ -1,16 +1,18 @@
 """Exercise 9: The training loop.
 
-Algorithm 1 of the paper: minibatches, fresh noise for each, a step of the optimizer. See notebook 7.
+Algorithm 1 of the paper: minibatches, fresh noise for each, a step of the optimizer. See
+notebook 7.
 """
 
 import numpy as np
+
 from ex01_idx import scale
 from ex07_vae import backward, forward
 from ex08_adam import adam_step
 
 
 def initialize(pixels, hidden, latent, rng):
-    """Parameters to begin with: W and b of each layer uniform within ±1/√I, where I is the number of its inputs.
+    """Parameters to begin with: of a layer with I inputs, W and b uniform within ±1/√I.
 
     Parameters
     ----------
@@ -23,9 +25,10 @@ def initialize(pixels, hidden, latent, rng):
     dict of float32 arrays
         W1 (D, H), b1 (H,), W2 (H, 2J), b2 (2J,), W3 (J, H), b3 (H,), W4 (H, D), b4 (D,).
     """
-    sizes = {"1": (pixels, hidden), "2": (hidden, 2 * latent), "3": (latent, hidden), "4": (hidden, pixels)}
+    encoder = {"1": (pixels, hidden), "2": (hidden, 2 * latent)}
+    decoder = {"3": (latent, hidden), "4": (hidden, pixels)}
     p = {}
-    for layer, (inputs, outputs) in sizes.items():
+    for layer, (inputs, outputs) in (encoder | decoder).items():
         bound = 1 / np.sqrt(inputs)
         p["W" + layer] = rng.uniform(-bound, bound, (inputs, outputs)).astype(np.float32)
         p["b" + layer] = rng.uniform(-bound, bound, outputs).astype(np.float32)

@@ -1,9 +1,11 @@
 """Exercise 10: Sample, reconstruct, interpolate.
 
-Use the model: new images, images decoded again, and the way from one to another. See notebook 8.
+Use the model: new images, images decoded again, and the way from one to another. See
+notebook 8.
 """
 
 import numpy as np
+
 from ex04_bernoulli import sigmoid
 from ex07_vae import decode, encode
 
@@ -27,21 +29,31 @@ def sample(p, count, rng):
 
 
 def reconstruct(p, x):
-    """What is left of images x (B, D) after their way through z, at the mean of q(z|x): (B, D), between 0 and 1."""
+    """What is left of images after their way through z, which is the mean of q(z|x).
+
+    Parameters
+    ----------
+    p : dict of arrays
+    x : (B, D) array
+
+    Returns
+    -------
+    (B, D) array, between 0 and 1
+    """
     _, mu, _ = encode(p, x)
     _, logits = decode(p, mu)
     return sigmoid(logits)
 
 
 def interpolate(p, first, last, steps):
-    """From one image to another in equal steps along the straight line between their means mu, both ends included.
+    """From one image to another in equal steps along the line between their means mu.
 
     Parameters
     ----------
     p : dict of arrays
     first, last : (D,) arrays
     steps : int
-        How many images, at least 2.
+        How many images, both ends included; at least 2.
 
     Returns
     -------

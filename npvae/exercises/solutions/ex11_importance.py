@@ -1,16 +1,19 @@
 """Exercise 11: Importance weights, and log p(x).
 
-Notebook 9; the bound of Burda et al. 2016. With K draws from q(z|x) and the weights w = p(x|z) p(z) / q(z|x), the mean
-of the weights is an estimate of p(x). The weights are of the size e⁻¹⁰⁰: only their logarithms can be computed with."""
+With K draws from q(z|x) and the weights w = p(x|z) p(z) / q(z|x), the mean of the weights is an
+estimate of p(x). The weights are of the size e⁻¹⁰⁰: only their logarithms can be computed with.
+See notebook 9, and Burda et al. 2016.
+"""
 
 import numpy as np
+
 from ex04_bernoulli import bernoulli_log_density
 from ex06_reparameterize import reparameterize
 from ex07_vae import decode, encode
 
 
 def log_mean_exp(a):
-    """log(1/K Σₖ exp(aₖ)) over the first axis: (K, B) -> (B,); right for elements of −1000, too."""
+    """log(1/K Σₖ exp(aₖ)) over the first axis: (K, B) -> (B,); also for elements of −1000."""
     highest = a.max(axis=0)
     return highest + np.log(np.exp(a - highest).mean(axis=0))
 
