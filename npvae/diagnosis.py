@@ -3,13 +3,15 @@
 What was seen is stated; what may have caused it is called a guess.
 """
 
+import re
+
 import numpy as np
 
 CLOSE = 1e-6  # relative to the largest entry: two arrays that are so much alike are called the same
 LISTED = 6  # so many places are named one by one
 
 
-def diagnose(analytic, numerical, wrong, theta, others, along, right="the derivative"):
+def diagnose(analytic, numerical, wrong, theta, others, along, right="the derivative", of="with respect to"):
     """What a wrong array, of a gradient say, has in common with the right one: a list of sentences, never empty.
 
     Parameters
@@ -24,8 +26,8 @@ def diagnose(analytic, numerical, wrong, theta, others, along, right="the deriva
         The derivatives with respect to other arrays, by name.
     along : float or None
         By what factor the gradient is off along all random directions, if by one.
-    right : str
-        What the right array is called.
+    right, of : str
+        What the right array is called, and what stands between that and the name of another array.
     """
     known = np.isfinite(numerical)
     looked_at = "" if known.all() else " wherever it was compared"
@@ -34,7 +36,7 @@ def diagnose(analytic, numerical, wrong, theta, others, along, right="the deriva
     factor = factor_between(analytic[known], numerical[known]) if known.all() else along
     if factor is not None and abs(factor - 1) > CLOSE:
         return [f"it is {factor:.6g} times {right}", *causes(factor)]
-    for seen, candidate in (rearranged(numerical, right) | named(others, right)).items():
+    for seen, candidate in (rearranged(numerical, right) | named(others, f"{right} {of}")).items():
         if alike(analytic, candidate) and not alike(candidate, numerical):
             return [f"it is {seen}"]
     excess = analytic[known] - numerical[known]
@@ -85,8 +87,8 @@ def rearranged(numerical, right):
     }
 
 
-def named(others, right):
-    return {f"{right} with respect to {name}: two arrays were mixed up?": array for name, array in others.items()}
+def named(others, right_of):
+    return {f"{right_of} {name}: two arrays were mixed up?": array for name, array in others.items()}
 
 
 def where(wrong, known):
@@ -111,8 +113,9 @@ def where(wrong, known):
                 return f"{only}the {name} half of its {asked.sum()} {kind}s{compared} is wrong"
     if len(places) > LISTED:
         return f"{len(places)} of its {asked.sum()} {kind}s{compared} are wrong, the first {places[0]}"
-    s, are = ("s", "are") if len(places) > 1 else ("", "is")
-    return f"{only}{kind}{s} {', '.join(places)} of the {asked.sum()}{compared} {are} wrong"
+    are = "are" if len(places) > 1 else "is"
+    kinds = re.sub("^[a-z]+", r"\g<0>s", kind) if len(places) > 1 else kind  # rows; slices along axis 0
+    return f"{only}{kinds} {', '.join(places)} of the {asked.sum()}{compared} {are} wrong"
 
 
 def causes(factor):

@@ -192,7 +192,7 @@ HOSTILE = {
     "an import of npvae": ("import numpy as np", "import numpy as np\nimport npvae.distributions", "imports npvae"),
     "sys.exit when imported": ("import numpy as np", "import numpy as np\nimport sys\nsys.exit(0)", "ends Python"),
     "an endless loop when imported": ("import numpy as np", "import numpy as np\nwhile True:\n    pass", "to an end"),
-    "another NumPy when imported": ("import numpy as np", "import numpy as np\nnp.exp = np.sin", "replaces np.exp"),
+    "another NumPy when imported": ("import numpy as np", "import numpy as np\nnp.exp = np.sin", "replaces numpy.exp"),
 }
 
 

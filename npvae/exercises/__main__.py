@@ -63,7 +63,7 @@ def parser():
         )
         if added.prog.endswith("check"):
             added.add_argument("--json", action="store_true", help="print all verdicts as JSON")
-            added.add_argument("--junit", type=Path, metavar="FILE", help="write all verdicts as JUnit XML as well")
+            added.add_argument("--junit", type=_xml, metavar="FILE.xml", help="write all verdicts as JUnit XML as well")
     add("hint", "the next hint on the first function of exercise N that is not right", "N [FOLDER]")
     solution = add("solution", "how npvae writes exercise N", "N")
     solution.add_argument("--yes", action="store_true", help="do not ask")
@@ -144,7 +144,7 @@ def run_watch(given):
 
 def show(results, changed, folder):
     """What has changed, and the first exercise that does not pass yet."""
-    if sys.stdout.isatty():
+    if sys.stdout and sys.stdout.isatty():
         print("\033[2J\033[H", end="")
     current = next((number for number, result in results.items() if not result.passed), None)
     for number in changed:
@@ -162,7 +162,7 @@ def show(results, changed, folder):
 def run_hint(given):
     folder, numbers = split(given.arguments)
     number = one(numbers, "hint")
-    folder = folder or Path()
+    folder = existing(folder) if folder else Path()
     if not is_folder(folder):
         name, hints = exercise(number).hints([])
         say(hint(name, hints, 0))
@@ -194,7 +194,7 @@ def run_solution(given):
     if not given.yes:
         try:
             answer = input(f"Exercise {number} as npvae writes it: are you sure that you want to see it? [y/N] ")
-        except EOFError:
+        except (EOFError, RuntimeError):  # no input, or none any more
             answer = ""
         if answer.strip().lower() not in ("y", "yes"):
             print("Not shown.")
@@ -212,8 +212,9 @@ def split(arguments):
     folders, numbers = [], []
     for argument in arguments:
         last = PureWindowsPath(argument).name  # which knows both kinds of slash
-        matched = NUMBER.fullmatch(last)
-        if matched and not Path(argument).is_dir() and (last == argument or last.lower().endswith(".py")):
+        matched = NUMBER.fullmatch(last) if argument.isascii() else None
+        called_so = Path(argument).is_dir() and not folders and not is_folder(Path())  # a folder with the name 5
+        if matched and not called_so and (last == argument or last.lower().endswith(".py")):
             number = int(matched[1])
             if not 1 <= number <= len(MODULES):
                 raise UserError(f"{argument}: there are exercises 1 to {len(MODULES)}")
@@ -268,13 +269,19 @@ def _seed(text):
     return int(text)
 
 
+def _xml(text):
+    if not text.endswith(".xml") or Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: expected the name of a file that ends in .xml")
+    return Path(text)
+
+
 def _seconds(text):
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text}: expected seconds, more than 0 and at most 3600")
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text}: expected seconds, from 0.1 to 3600")
     return seconds
 
 

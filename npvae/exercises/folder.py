@@ -1,14 +1,15 @@
 """A learner's folder: written once, and checked file by file, each in a process that a time limit can end."""
 
 import contextlib
+import errno
 import json
 import os
 import shlex
-import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from npvae.exercises.course import MODULES, SOLUTIONS, exercise
 from npvae.exercises.processes import Processes
@@ -17,6 +18,7 @@ from npvae.files import replacing
 
 TIME_LIMIT = 5.0  # seconds for each function
 HINTS = ".hints.json"
+LARGEST, LARGEST_NUMBER = 1 << 20, 100  # of files with a learner's code: bytes, and how many
 
 
 @dataclass
@@ -93,21 +95,34 @@ def check(folder, numbers, time_limit=TIME_LIMIT):
 def check_file(folder, number, time_limit, processes):
     """Check one exercise in a copy of the folder: what its functions do to files is done to the copy."""
     task = exercise(number)
+    path = folder / task.file
     try:
-        text = (folder / task.file).read_bytes()
-    except OSError:
+        text = contents(path)
+    except OSError as error:
         again = f"`python -m npvae.exercises start {shlex.quote(str(folder))}` writes it again."
-        return Result(task, [], Verdict(task.file, False, "is not there", [again]))
+        there = os.path.lexists(path)
+        said = f"cannot be read: {error.strerror}" if there else "is not there"
+        return Result(task, [], Verdict(task.file, False, said, [] if there else [again]))
     with tempfile.TemporaryDirectory(prefix="npvae-exercise-", ignore_cleanup_errors=True) as copy:
-        for name in MODULES[: number - 1]:
+        for other in sorted(folder.glob("*.py"))[:LARGEST_NUMBER]:  # a learner's own modules, too
             with contextlib.suppress(OSError):
-                shutil.copyfile(folder / f"{name}.py", Path(copy) / f"{name}.py")
+                (Path(copy) / other.name).write_bytes(contents(other))
         (Path(copy) / task.file).write_bytes(text)
         found, problem = {}, None
         while problem is None and len(found) < len(task.functions):
             problem = processes.run(task, copy, found, time_limit)
     functions = [found[name] for name in task.functions] if problem is None else []
     return Result(task, functions, problem, task.untouched(text.decode(errors="replace").replace("\r\n", "\n")))
+
+
+def contents(path):
+    """The bytes of a file; an OSError where it is no ordinary one, or too large to be an exercise."""
+    stat = path.stat()
+    if not S_ISREG(stat.st_mode):
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    if stat.st_size > LARGEST:
+        raise OSError(errno.EFBIG, f"it has {stat.st_size:,} bytes", str(path))
+    return path.read_bytes()
 
 
 def is_folder(path):
@@ -122,7 +137,7 @@ def next_hint(folder, number, name, count):
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
         last = given[key] if isinstance(given.get(key), int) else -1
-    except (OSError, ValueError, AttributeError, KeyError):
+    except (OSError, ValueError, AttributeError, KeyError, RecursionError):
         given, last = {}, -1
     which = min(max(last, -1) + 1, count - 1)
     with contextlib.suppress(OSError):  # a folder that cannot be written to: the first hint, each time

@@ -16,7 +16,16 @@ import numpy as np
 
 from npvae.diagnosis import diagnose
 from npvae.exercises.course import Case, Mistake
-from npvae.exercises.outcome import OutOfTime, alike, alike_values, attempt, identical, in_float32, reordered
+from npvae.exercises.outcome import (
+    OutOfTime,
+    alike,
+    alike_values,
+    attempt,
+    identical,
+    in_float32,
+    names_of,
+    reordered,
+)
 from npvae.exercises.source import edited, loaded, mutants
 from npvae.exercises.verdict import Verdict
 from npvae.exercises.watch import Watch
@@ -100,7 +109,9 @@ def wrong(name, exercise, others, cases, right, found, failing, notes):
     if mistake is None:
         details += looks_like(outcome, right[failing], case)
         return Verdict(name, False, headline, details, "", "", spec.read, notes)
-    return Verdict(name, False, headline, details, mistake.what, mistake.why, mistake.read or spec.read, notes)
+    mistake, everywhere = mistake
+    read = mistake.read or spec.read
+    return Verdict(name, False, headline, details, mistake.what, mistake.why, read, notes, everywhere)
 
 
 def extended(case, spec, function):
@@ -108,8 +119,7 @@ def extended(case, spec, function):
     if spec.extended is None:
         return case
     try:
-        names = getattr(function, "__globals__", {})
-        return Case(case.name, **spec.extended(names, **copy.deepcopy(case.arguments)))
+        return Case(case.name, **spec.extended(names_of(function), **copy.deepcopy(case.arguments)))
     except (KeyboardInterrupt, OutOfTime):
         raise
     except BaseException:
@@ -119,7 +129,7 @@ def extended(case, spec, function):
 @contextlib.contextmanager
 def replaced(function, solved, names):
     """Let what `function` calls by these names be the solution's."""
-    place = getattr(function, "__globals__", {})
+    place = names_of(function)
     before = {name: place.get(name) for name in names}
     place.update({name: solved[name] for name in names})
     try:
@@ -187,6 +197,8 @@ def looks_like(outcome, right, case):
     if a.size < 2 or not np.isfinite(a).all() or not np.isfinite(b).all() or not b.any():
         return []
     bad = np.abs(a - b) > 1e-9 * np.abs(b).max()
+    if not bad.any():
+        return []
     others = {
         other: np.asarray(value, float)
         for other, value in right.values.items()
@@ -194,7 +206,10 @@ def looks_like(outcome, right, case):
     }
     arguments = case.arguments | case.arguments.get("p", {})
     theta = np.asarray(arguments.get(name.removeprefix("d_"), np.zeros_like(b)), float)
-    found = diagnose(a, b, bad, theta if theta.shape == b.shape else np.zeros_like(b), others, None, "the right one")
+    theta = theta if theta.shape == b.shape else np.zeros_like(b)
+    found = diagnose(a, b, bad, theta, others, None, "the right one", "for")
+    if not (name.startswith("d_") or "values" in case.arguments):  # the guesses are about derivatives
+        found = found[:1]
     first, *rest = (f"{line[0].upper()}{line[1:]}{'' if line.endswith('?') else '.'}" for line in found)
     return [f"{name}: {first[0].lower()}{first[1:]}", *rest]
 
@@ -219,7 +234,7 @@ def _shown(value):
 
 
 def named(name, exercise, others, spec, cases, right, found, compared):
-    """The mistake that gives just what was found in the cases to be compared, or None."""
+    """(mistake, whether it fits in all cases) that gives what was found in the cases to be compared, or None."""
     if all(_trivial(found[i]) for i in compared):
         return None
     began = time.process_time()
@@ -239,8 +254,8 @@ def named(name, exercise, others, spec, cases, right, found, compared):
     def first(candidates, listed=False):
         """The first mistake that fits; rather one that also fits in the cases that are not compared."""
         fitting = [(mistake, source) for mistake, source in candidates if fits(source, compared, listed)]
-        everywhere = (mistake for mistake, source in fitting if fits(source, range(len(cases)), listed))
-        return next(everywhere, fitting[0][0]) if fitting else None
+        everywhere = ((mistake, True) for mistake, source in fitting if fits(source, range(len(cases)), listed))
+        return next(everywhere, (fitting[0][0], False)) if fitting else None
 
     with np.errstate(all="ignore"), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -276,7 +291,8 @@ def wrong_order(spec, right, found, compared):
         turned = [reordered(found[i], order, spec, right[i]) for i in compared]
         if all(outcome and alike(outcome, right[i]) for i, outcome in zip(compared, turned, strict=True)):
             returned = ", ".join(output for _, output in sorted(zip(order, spec.outputs, strict=True)))
-            return Mistake(f"they are returned in the order {returned}", f"The order is {', '.join(spec.outputs)}.")
+            why = f"The order is {', '.join(spec.outputs)}."
+            return Mistake(f"they are returned in the order {returned}", why), True
     return None
 
 
@@ -299,8 +315,7 @@ def _finite(outcome, right):
 
 
 def _trivial(outcome):
-    """Whether an outcome tells nothing of how it came about: nothing but zeros."""
-    return outcome.values is not None and all(
-        isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and not value.any()
-        for value in outcome.values.values()
-    )
+    """Whether an outcome tells nothing of how it came about: nothing but zeros, or nothing but nan."""
+    values = list((outcome.values or {}).values())
+    numbers = [value for value in values if isinstance(value, np.ndarray) and value.dtype.kind in "fiu"]
+    return bool(values) and len(numbers) == len(values) and not any(np.nan_to_num(value).any() for value in numbers)

@@ -58,7 +58,7 @@ def _attempt(function, spec, case, expected):
         what, details = stopped(error)
         if expected is not None and expected.stopped in [base.__name__ for base in type(error).__mro__]:
             what = expected.stopped  # a learner's own kind of ValueError is one
-        return Outcome(None, what, details, message=str(error))
+        return Outcome(None, what, details, message=text_of(error))
     changed = [
         argument
         for argument, value in case.arguments.items()
@@ -72,6 +72,8 @@ def _attempt(function, spec, case, expected):
         return Outcome(fitted(result, spec.outputs, expected.values), returned=result)
     except Wrong as error:
         return Outcome(None, error.args[0], error.args[1:], shapes=True, returned=result)
+    except Exception as error:  # of an object with ideas of its own
+        return Outcome(None, f"returns what cannot be read: {type(error).__name__}", (), shapes=True)
 
 
 def reordered(outcome, order, spec, expected):
@@ -94,7 +96,7 @@ def stopped(error):
     else:
         what = type(error).__name__
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if of_a_learner(frame.filename)]
-    message = str(error).splitlines()
+    message = text_of(error).splitlines()
     details = [message[0][:300]] if message and not isinstance(error, (SystemExit, RecursionError)) else []
     if frames:
         line = f", `{frames[-1].line}`" if frames[-1].line else ""
@@ -103,6 +105,22 @@ def stopped(error):
     if isinstance(error, NotImplementedError) and not message:
         return "NotImplementedError", ()
     return what, tuple(details)
+
+
+def text_of(error):
+    """What an exception says; nothing if it cannot."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
+def names_of(function):
+    """The names that a function looks up, its module's; also of a partial, a method, or an object that can be called."""
+    function = getattr(function, "func", function)
+    function = getattr(function, "__func__", function)
+    names = getattr(function, "__globals__", None) or getattr(vars(type(function)).get("__call__"), "__globals__", {})
+    return names if isinstance(names, dict) else {}
 
 
 def of_a_learner(filename):
@@ -134,7 +152,8 @@ def fitted(result, outputs, expected):
     """What a learner's function returned, by the names of what is `expected`; `Wrong` where it does not fit."""
     if isinstance(result, list) and len(outputs) > 1:
         result = tuple(result)
-    if isinstance(result, np.ndarray) and [np.shape(row) for row in result] == list(map(np.shape, expected.values())):
+    shapes = list(map(np.shape, expected.values()))
+    if isinstance(result, np.ndarray) and len(shapes) > 1 and [np.shape(row) for row in result] == shapes:
         result = tuple(result)  # of a few arrays of one shape, stacked
     if result is None:
         raise Wrong("returns None", "Is a `return` missing?")
@@ -158,8 +177,12 @@ def fitted(result, outputs, expected):
 
 
 def _fitted(name, value, expected):
+    if isinstance(expected, tuple) and isinstance(value, (tuple, list)):
+        if not all(isinstance(item, (int, np.integer)) for item in value):
+            raise Wrong(f"{name} is {value!r:.80}, expected whole numbers")
+        return tuple(value)
     if isinstance(expected, (str, bool)) or (isinstance(expected, tuple) and not isinstance(value, np.ndarray)):
-        return tuple(value) if isinstance(value, list) else value
+        return value
     try:
         array = np.asarray(value)
     except ValueError:
@@ -228,13 +251,13 @@ def alike_values(a, b, single=False):
     if a.dtype.kind not in "fiub" or b.dtype.kind not in "fiub":
         return bool(np.all(a == b))
     finite = np.isfinite(b)
-    single = single or np.float32 in (a.dtype, b.dtype)
+    single = single or b.dtype == np.float32
     a, b = a.astype(float), b.astype(float)
     if not (np.array_equal(finite, np.isfinite(a)) and np.array_equal(a[~finite], b[~finite], equal_nan=True)):
         return False
     size = np.abs(b[finite])
-    of_each, of_largest = (1e-4, 3e-6) if single else (1e-9, 1e-12)
-    allowed = of_each * size + of_largest * size.max(initial=0)
+    of_each, of_largest, always = (1e-4, 3e-6, 1e-7) if single else (1e-9, 1e-12, 1e-14)
+    allowed = of_each * size + of_largest * size.max(initial=0) + always
     return bool((np.abs(a[finite] - b[finite]) <= allowed).all())
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import queue
+import secrets
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 from npvae.commands import UserError
 from npvae.exercises.verdict import Verdict
 
+CHILD = Path(__file__).with_name("child.py")
 STARTING = 60.0  # seconds that Python and NumPy may take to start, and a mistake to be found, on a busy machine
+LINE = 1 << 20  # no message is longer
 
 
 class Processes:
@@ -45,9 +48,12 @@ class Processes:
                     said = f"does not come to an end within {time_limit:g} seconds", "Is there an endless loop?"
                     return _stuck(task, found, current, *said)
                 if line is None:
-                    code = process.wait()
-                    if code == 0 and len(found) == len(task.functions):
+                    if len(found) == len(task.functions):
                         return None
+                    try:
+                        code = process.wait(max(deadline - time.monotonic(), 0))
+                    except subprocess.TimeoutExpired:
+                        return _stuck(task, found, current, f"does not come to an end within {time_limit:g} seconds")
                     if not ready:
                         raise UserError(f"the process that checks {task.file} ended with {code} before it began")
                     return _stuck(task, found, current, f"ends Python, with exit code {code}")
@@ -61,15 +67,16 @@ class Processes:
 
     @contextlib.contextmanager
     def _started(self, task, folder, found):
-        """(the process, a queue of the lines that it writes and None at their end)."""
+        """(the process, a queue of the messages that it writes and None at their end)."""
         threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
         environment = os.environ | threads | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
+        token = secrets.token_hex(8)  # what a learner's code writes into our pipe is not taken for a message
         with self.lock:
             if self.ended:
                 raise InterruptedError("no process begins any more")
             process = subprocess.Popen(
-                [sys.executable, "-m", "npvae.exercises.child", str(task.number), *found],
+                [sys.executable, str(CHILD), token, str(task.number), *found],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -79,7 +86,7 @@ class Processes:
             )
             self.running.add(process)
         lines = queue.Queue()
-        threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+        threading.Thread(target=_read, args=(process.stdout, token.encode(), lines), daemon=True).start()
         try:
             yield process, lines
         finally:
@@ -97,10 +104,11 @@ def _kill(process):
             process.kill()
 
 
-def _read(stream, lines):
+def _read(stream, token, lines):
     with stream:
-        for line in stream:
-            lines.put(line)
+        while line := stream.readline(LINE):
+            if line.startswith(token):
+                lines.put(line[len(token) :])
     lines.put(None)
 
 

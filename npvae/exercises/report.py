@@ -18,7 +18,7 @@ ASCII = str.maketrans("✓✗·■□“”½−→", '+x.#-""?-?')
 def say(text):
     """Print, with other marks where the terminal does not know ours."""
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
         text = text.translate(ASCII)
     print(text, flush=True)
@@ -26,7 +26,7 @@ def say(text):
 
 def coloured(text, code):
     """The text in a colour of the terminal, if it is one."""
-    return f"\033[{code}m{text}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
+    return f"\033[{code}m{text}\033[0m" if sys.stdout and sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
 
 
 def as_text(result):
@@ -41,7 +41,7 @@ def as_text(result):
 
 def paragraph(verdict):
     """The verdict, indented, in lines of at most 80 characters."""
-    first, *rest = verdict.lines()
+    first, *rest = map(plain, verdict.lines())
     wrapped = [textwrap.fill(first, WIDTH, initial_indent=" " * 7, subsequent_indent=" " * 9)]
     wrapped += [textwrap.fill(line, WIDTH, initial_indent=" " * 9, subsequent_indent=" " * 11) for line in rest]
     mark = coloured(verdict.mark, COLOURS[verdict.mark])
@@ -96,12 +96,12 @@ def as_junit(results):
                 suite, "testcase", classname=name, name=verdict.function, time=f"{verdict.seconds:.3f}"
             )
             if not verdict.passed:
-                failure = ET.SubElement(case, "failure", message=_plain(verdict.headline))
-                failure.text = _plain("\n".join(verdict.lines()))
+                failure = ET.SubElement(case, "failure", message=plain(verdict.headline))
+                failure.text = plain("\n".join(verdict.lines()))
     ET.indent(root)
     return ET.tostring(root, encoding="utf-8", xml_declaration=True)
 
 
-def _plain(text):
-    """Without the control characters that XML does not allow."""
+def plain(text):
+    """Without control characters, which XML does not allow, and which a terminal would obey."""
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

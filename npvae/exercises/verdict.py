@@ -19,6 +19,8 @@ class Verdict:
         Where, and how far off.
     mistake : str
         Which mistake it is, if it is known; why that is one, follows in `why`.
+    everywhere : bool
+        Whether it gives what was found in all cases, and not only where it was compared.
     read : str
         What to read about it.
     notes : list of str
@@ -33,6 +35,7 @@ class Verdict:
     why: str = ""
     read: str = ""
     notes: list = field(default_factory=list)
+    everywhere: bool = True
     seconds: float = 0.0
 
     def as_dict(self):
@@ -45,7 +48,8 @@ class Verdict:
 
     def lines(self):
         """The verdict in lines of text, without a mark."""
-        said = [f"Exactly what comes out when {self.mistake}."] if self.mistake else []
+        exactly = "Exactly what comes out" if self.everywhere else "What comes out here"
+        said = [f"{exactly} when {self.mistake}."] if self.mistake else []
         read = [f"Read: {self.read}."] if self.read else []
         return [
             f"{self.function}: {self.headline}",

@@ -1,12 +1,13 @@
 """What a function does beside its work."""
 
+import builtins
 import io
 import sys
 import warnings
 
 import numpy as np
 
-from npvae.exercises.outcome import equal
+from npvae.exercises.outcome import equal, text_of
 
 PRINTED = 600  # so many characters of what a function prints are shown, and so many lines
 LINES = 8
@@ -23,10 +24,16 @@ class Watch:
         self.caught = self.warnings.__enter__()
         warnings.simplefilter("always")
         self.errors, self.options = np.geterr(), np.get_printoptions()
-        self.state, self.names = np.random.get_state(), dict(np.__dict__)  # noqa: NPY002
+        self.state = np.random.get_state()  # noqa: NPY002
+        self.names = [(module, dict(vars(module))) for module in (builtins, np)]
         return self
 
     def __exit__(self, *error):
+        for module, names in self.names:  # first of all: what follows uses them
+            for key in names:
+                if vars(module).get(key) is not names[key] and key != "_":
+                    setattr(module, key, names[key])
+                    self.changed = [f"replaces {module.__name__}.{key}"]
         sys.stdout, sys.stderr = self.streams
         self.warnings.__exit__(*error)
         if np.geterr() != self.errors:
@@ -41,17 +48,13 @@ class Watch:
                 "draws from NumPy's global random numbers, or seeds them",
                 "Noise, or a generator to draw it from, is an argument: the same arguments must give the same result.",
             ]
-        for key, value in self.names.items():
-            if np.__dict__.get(key) is not value:
-                setattr(np, key, value)
-                self.changed = [f"replaces np.{key}"]
 
     def notes(self):
         """What is worth to know, though it is not wrong."""
         notes = self.printed.shown()
-        messages = [str(warning.message).splitlines()[0] for warning in self.caught]
-        if messages:
-            notes.append(f"NumPy or Python warns: {messages[0]}")
+        if self.caught:
+            message = text_of(self.caught[0].message).partition("\n")[0]
+            notes.append(f"NumPy or Python warns: {message}")
         return notes
 
 
