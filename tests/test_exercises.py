@@ -133,7 +133,7 @@ def test_planted_bug_is_found_and_not_given_away(number, i):
     task, bug = exercise(number), BUGS[number][i]
     found = verdicts(task.module, task.with_bug(bug))
     assert {verdict.function: verdict.mistake for verdict in found if not verdict.passed} == bug.mistakes
-    assert task.found(found) is bug
+    assert task.found(found, "") is bug
     told = "\n".join(map(str, task.told(found)))
     assert "the bug is still there" in told
     for name, what in bug.mistakes.items():
@@ -408,3 +408,22 @@ def test_documents_say_how_many_mistakes_are_known_and_which_exercises_there_are
     styled = len(functions) * len(STYLES)
     assert f"| **{len(functions)}** | **{listed}** | **{listed}** | **{styled}** | **{styled}** |" in text
     assert all(f"`{exercise(number).file}`" in text for number in NUMBERS)
+
+
+def beside(task, bug):
+    """(function, source): the planted bug with a second mistake beside it, where both fit into the function."""
+    source = task.with_bug(bug)
+    for name, what in bug.mistakes.items():
+        seconds = (edited(source, name, one.changes) for one in task.functions[name].mistakes if one.what != what)
+        yield from (
+            (name, both) for both in itertools.islice(filter(None, seconds), 1) if task.is_planted(bug, name, both)
+        )
+
+
+def test_planted_bug_is_not_given_away_by_another_mistake_beside_it():
+    tried = [(exercise(n), BUGS[n][i], *both) for n, i in PLANTED for both in beside(exercise(n), BUGS[n][i])]
+    assert len(tried) > 15
+    for task, bug, name, source in tried:
+        (first, *_) = told = task.told(verdicts(task.module, source), source)
+        assert first.headline == "the bug is still there", (bug, name)
+        assert not any(planted in str(verdict) for verdict in told for planted in bug.mistakes.values()), (bug, name)

@@ -174,7 +174,7 @@ def run_hint(given):
     elif result.problem:
         say(report.paragraph(result.problem))
     else:
-        name, hints = exercise(number).hints(result.functions)
+        name, hints = exercise(number).hints(result.functions, result.text)
         which = next_hint(folder, number, name, len(hints))
         say(hint(name, hints, which))
         if which == len(hints) - 1:

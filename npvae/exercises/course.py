@@ -146,11 +146,11 @@ class Exercise:
         """What a learner gets verdicts on: the functions."""
         return list(self.functions)
 
-    def told(self, verdicts):
-        """What a learner is told of the verdicts on the functions."""
+    def told(self, verdicts, text=""):
+        """What a learner is told of the verdicts on the functions of a file with this text."""
         return verdicts
 
-    def hints(self, verdicts):
+    def hints(self, verdicts, text=""):
         """(what they are about, the hints from a nudge to the formula) for the first function that is not right."""
         name = next((verdict.function for verdict in verdicts if not verdict.passed), next(iter(self.functions)))
         return name, self.functions[name].hints

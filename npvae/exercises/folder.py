@@ -32,14 +32,14 @@ class Result:
         On every function; empty if there is a problem.
     problem : Verdict or None
         What is wrong with the file as a whole.
-    untouched : bool
-        Whether the file is as it was at the start.
+    text : str
+        Of the file.
     """
 
     exercise: object
     functions: list
     problem: Verdict | None = None
-    untouched: bool = False
+    text: str = ""
 
     @property
     def passed(self):
@@ -48,7 +48,12 @@ class Result:
     @property
     def verdicts(self):
         """What a learner is told: the problem, or what is found of each function."""
-        return [self.problem] if self.problem else self.exercise.told(self.functions)
+        return [self.problem] if self.problem else self.exercise.told(self.functions, self.text)
+
+    @property
+    def untouched(self):
+        """Whether the file is as it was at the start."""
+        return self.exercise.untouched(self.text)
 
     @property
     def graded(self):
@@ -112,7 +117,7 @@ def check_file(folder, number, time_limit, processes):
         while problem is None and len(found) < len(task.functions):
             problem = processes.run(task, copy, found, time_limit)
     functions = [found[name] for name in task.functions] if problem is None else []
-    return Result(task, functions, problem, task.untouched(text.decode(errors="replace").replace("\r\n", "\n")))
+    return Result(task, functions, problem, text.decode(errors="replace").replace("\r\n", "\n"))
 
 
 def contents(path):

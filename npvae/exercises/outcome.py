@@ -116,7 +116,7 @@ def text_of(error):
 
 
 def names_of(function):
-    """The names that a function looks up, its module's; also of a partial, a method, or an object that can be called."""
+    """The names that a function looks up, its module's; also of a partial, a method, or an object with `__call__`."""
     function = getattr(function, "func", function)
     function = getattr(function, "__func__", function)
     names = getattr(function, "__globals__", None) or getattr(vars(type(function)).get("__call__"), "__globals__", {})

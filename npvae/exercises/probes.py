@@ -100,123 +100,216 @@ def _rounded(number):
 
 def trained(train_epoch, p, images, batch_size, learning_rate):
     """What two epochs of training do: which images they show, with which noise, and how they step."""
-    steps, shown, noise, losses, ok = [], [], [], [], {}
-    gradient, p, moments = (
-        {},
-        dict(p),
-        {name: (np.zeros_like(array), np.zeros_like(array)) for name, array in p.items()},
-    )
-    now = {name: (p[name].copy(), *map(np.copy, moments[name])) for name in p}
-    groups = [*([name] for name in p), list(p), sorted(p)]  # one array, or all of them behind each other in one
-    sizes = [sum(p[name].size for name in group) for group in groups]
-
-    def expect(what, right):
-        ok[what] = ok.get(what, True) and bool(right)
-
-    def saw_forward(arguments, result):
-        given, x, eps = arguments[:3]
-        gradient.clear()
-        pixels = np.rint(np.asarray(x, float) * 255)
-        match = (pixels[:, None] == images[None]).all(axis=2)
-        shown.append([int(row.argmax()) if row.any() else -1 for row in match])
-        noise.append(np.asarray(eps))
-        losses.append((float(np.mean(result[0])), len(pixels)))
-        expect(
-            "forward is given the parameters after the last step", all(_near(given[name], now[name][0]) for name in now)
-        )
-
-    def saw_backward(arguments, result):
-        gradient.clear()
-        gradient.update(result)
-        expect(
-            "backward is given the parameters after the last step",
-            all(_near(arguments[0][name], now[name][0]) for name in now),
-        )
-
-    def saw_step(arguments, result):
-        theta, g, m, v, t = arguments[:5]
-        steps.append(int(t))
-
-        def nth(group, i):
-            return joined([now[name][i] for name in group])
-
-        def of_batch(group):
-            return gradient and _near(g, joined([gradient[name] for name in group]))
-
-        of_size = [group for group, size in zip(groups, sizes, strict=True) if size == np.size(theta)]
-        group = next((group for group in of_size if _near(theta, nth(group, 0))), None)
-        expect("adam_step is given the parameters after the last step", group)
-        group = group or next(filter(of_batch, of_size), None)
-        expect("adam_step is given the gradient of the batch", group and of_batch(group))
-        expect(
-            "adam_step is given the moments after the last step",
-            group and _near(m, nth(group, 1)) and _near(v, nth(group, 2)),
-        )
-        expect("adam_step is given the learning rate", learning_rate in [a for a in arguments[5:] if np.ndim(a) == 0])
-        if group and len(group) == 1:
-            now[group[0]] = tuple(map(np.copy, result))
-        elif group:
-            ends = np.cumsum([now[name][0].size for name in group])[:-1]
-            parts = [np.split(np.ravel(array), ends) for array in result]
-            for name, *three in zip(group, *parts, strict=True):
-                now[name] = tuple(part.reshape(now[name][0].shape).copy() for part in three)
-
-    rng, t, asked, returned = np.random.default_rng(0), 0, {}, {}
+    seen = Training(p, images, learning_rate)
+    rng, asked, returned, t = np.random.default_rng(0), {}, {}, 0
     for epoch in ("first", "second"):
-        began = len(losses)
-        result = None
-        with spied(train_epoch, {"forward": saw_forward, "backward": saw_backward, "adam_step": saw_step}):
-            result = train_epoch(p, moments, t, images, batch_size, rng, learning_rate)
-        if not (isinstance(result, (tuple, list)) and len(result) == 2):
-            raise Wrong(f"returns {described(result)}, expected two things: loss and t")
-        if len(losses) == began:
-            raise Wrong("does not call forward of exercise 7")
-        if not steps:
-            raise Wrong("does not call adam_step of exercise 8")
-        loss, t = result
-        epoch_losses = losses[began:]
-        values, counts = np.array(epoch_losses).T
-        order = [i for batch in shown[began:] for i in batch]
-        asked[f"what the {epoch} epoch shows"] = _shown([i for i in order if i >= 0], len(images))
-        asked[f"pixels of the {epoch} epoch that are no image's, scaled"] = order.count(-1)
-        asked[f"the sizes of the batches of the {epoch} epoch"] = tuple(len(batch) for batch in shown[began:])
+        seen.begin()
+        with spied(train_epoch, {"forward": seen.forward, "backward": seen.backward, "adam_step": seen.adam_step}):
+            result = train_epoch(seen.p, seen.moments, t, images, batch_size, rng, learning_rate)
+        loss, t = loss_and_t(result)
+        seen.end()
+        losses, counts = np.array(seen.losses).T
+        asked[f"the pixels of the {epoch} epoch"] = seen.pixels
+        known = seen.pixels != "something else"
+        asked[f"what the {epoch} epoch shows"] = shown(seen.order, len(images)) if known else "no image as it is"
+        asked[f"the sizes of the batches of the {epoch} epoch"] = tuple(map(int, counts))
         returned[f"the loss returned by the {epoch} epoch is"] = kind(
             loss,
-            the_mean_over_images=(values * counts).sum() / counts.sum(),
-            the_mean_over_batches=values.mean(),
-            the_sum_over_batches=values.sum(),
-            the_sum_over_images=(values * counts).sum(),
-            that_of_the_last_batch=values[-1],
+            the_mean_over_images=(losses * counts).sum() / counts.sum(),
+            the_mean_over_batches=losses.mean(),
+            the_sum_over_batches=losses.sum(),
+            the_sum_over_images=(losses * counts).sum(),
+            the_sum_over_batches_divided_by_the_number_of_images=losses.sum() / counts.sum(),
+            that_of_the_last_batch=losses[-1],
         )
         returned[f"the t returned by the {epoch} epoch"] = int(t)
-    half = len(shown) // 2
-    first, second = ([i for batch in part for i in batch] for part in (shown[:half], shown[half:]))
-    asked["the order is shuffled"] = first != sorted(first)
+    first, second = seen.orders
+    asked["the order is shuffled"] = len(set(np.diff(first) % len(images))) > 1  # nor turned round, nor rotated
     asked["the order is drawn anew in each epoch"] = first != second
-    asked["the shape of eps"] = noise[0].shape
-    flat = np.concatenate([eps.ravel() for eps in noise])
-    asked["noise is drawn anew for each batch"] = len({eps[..., :1, :].tobytes() for eps in noise}) == len(noise)
-    asked["each image of a batch has noise of its own"] = all(
-        len({row.tobytes() for row in np.moveaxis(eps, -2, 0)}) == eps.shape[-2] for eps in noise
-    )
-    asked["noise has the mean 0"] = bool(abs(flat.mean()) < 0.2)
-    asked["noise has the variance 1"] = bool(abs(flat.var() - 1) < 0.3)
-    asked["the t of the steps"] = tuple(sorted(set(steps)))
-    asked |= ok
-    asked["p holds the parameters after the last step"] = all(_near(p[name], now[name][0]) for name in now)
+    asked |= about_noise(seen.noise)
+    asked["order and noise come from rng"] = from_generator(train_epoch, p, images, batch_size, learning_rate)
+    asked["the t of the steps"] = tuple(sorted(set(seen.t)))
+    asked |= seen.right
+    asked["p holds the parameters after the last step"] = all(near(seen.p[name], seen.now[name][0]) for name in p)
     asked["moments hold those after the last step"] = all(
-        _near(moments[name][0], now[name][1]) and _near(moments[name][1], now[name][2]) for name in now
+        near(seen.moments[name][i], seen.now[name][i + 1]) for name in p for i in (0, 1)
     )
     return asked | returned
 
 
-def _shown(order, count):
+class Training:
+    """What can be seen of a training from the calls that it makes."""
+
+    def __init__(self, p, images, learning_rate):
+        self.p = {name: array.copy() for name, array in p.items()}
+        self.images, self.learning_rate = images, learning_rate
+        self.moments = {name: (np.zeros_like(array), np.zeros_like(array)) for name, array in p.items()}
+        self.now = {name: (p[name].copy(), *map(np.copy, self.moments[name])) for name in p}  # after the last step
+        self.groups = [*([name] for name in p), list(p), sorted(p)]  # one array, or all of them behind each other
+        self.orders, self.noise, self.t, self.right, self.gradient = [], [], [], {}, {}
+        self.first_gradient, self.values, self.stepped = {}, None, []
+
+    def begin(self):
+        self.order, self.losses, self.pixels = [], [], RIGHT_PIXELS
+        self.orders.append(self.order)
+
+    def end(self):
+        self.all_stepped()
+        if not self.losses:
+            raise Wrong("does not call forward of exercise 7")
+        if not self.t:
+            raise Wrong("does not call adam_step of exercise 8")
+
+    def expect(self, what, right):
+        self.right[what] = self.right.get(what, True) and bool(right)
+
+    def all_stepped(self):
+        """At the end of a batch."""
+        if self.losses:
+            once = sorted(self.stepped) == sorted(self.p)
+            stepped = "every array of p, once" if once else ", ".join(sorted(self.stepped)) or "nothing"
+            self.right.setdefault("what is stepped for each batch", "every array of p, once")
+            if not once:
+                self.right["what is stepped for each batch"] = stepped
+        self.stepped = []
+
+    def forward(self, arguments, result):
+        p, x, eps = arguments[:3]
+        self.all_stepped()
+        self.gradient, self.values = {}, result[1]
+        x, images = np.asarray(x, float), self.images.astype(float)
+        same = {what: (np.abs(x[:, None] - of(images)[None]) < 1e-6).all(axis=2) for what, of in PIXELS.items()}
+        what = next((what for what, found in same.items() if found.any(axis=1).all()), "something else")
+        self.pixels = what if what != RIGHT_PIXELS else self.pixels
+        self.order += map(int, same.get(what, np.zeros((len(x), 1))).argmax(axis=1))
+        self.noise.append(np.asarray(eps))
+        self.losses.append((float(np.mean(result[0])), len(x)))
+        self.expect(
+            "forward is given the parameters after the last step", all(near(p[n], self.now[n][0]) for n in self.p)
+        )
+
+    def backward(self, arguments, result):
+        p, values = arguments[:2]
+        self.gradient, self.first_gradient = dict(result), self.first_gradient or dict(result)
+        self.expect(
+            "backward is given the parameters after the last step", all(near(p[n], self.now[n][0]) for n in self.p)
+        )
+        fresh = not isinstance(values, dict) or all(
+            near(values[n], self.values[n]) for n in ("z", "logits") if n in values
+        )
+        self.expect("backward is given what forward has just returned", fresh)
+
+    def adam_step(self, arguments, result):
+        theta, g, m, v, t = arguments[:5]
+        self.t.append(int(t))
+        of_size = [group for group in self.groups if sum(self.now[n][0].size for n in group) == np.size(theta)]
+        group = next((group for group in of_size if near(theta, self.joined(group, 0))), None)
+        self.expect("adam_step is given the parameters after the last step", group)
+        group = group or next((group for group in of_size if self.of_batch(g, group) == BATCH), None)
+        self.right.setdefault("the gradient that adam_step is given", BATCH)
+        if self.right["the gradient that adam_step is given"] == BATCH:
+            self.right["the gradient that adam_step is given"] = self.of_batch(g, group) if group else "something else"
+        moments = group and near(m, self.joined(group, 1)) and near(v, self.joined(group, 2))
+        self.expect("adam_step is given the moments after the last step", moments)
+        rates = [f"{float(a):g}" for a in arguments[5:] if np.ndim(a) == 0]
+        self.right["the learning rate that adam_step is given"] = rates[0] if rates else "none"
+        self.right["the other constants that adam_step is given"] = (
+            ", ".join(set(rates[1:]) - USUAL) or "the usual ones"
+        )
+        self.stepped += group or []
+        if group:
+            ends = np.cumsum([self.now[name][0].size for name in group])[:-1]
+            parts = [np.split(np.ravel(array), ends) for array in result]
+            for name, *three in zip(group, *parts, strict=True):
+                self.now[name] = tuple(part.reshape(self.now[name][0].shape).copy() for part in three)
+
+    def joined(self, group, i):
+        """The parameters (i = 0) or moments of these arrays after the last step, in one array if there are several."""
+        return joined([self.now[name][i] for name in group])
+
+    def of_batch(self, g, group):
+        """Which gradient it is, in words."""
+        if not self.gradient:
+            return "that of an earlier batch" if self.first_gradient else "something else"
+        right, first = (joined([d[name] for name in group]) for d in (self.gradient, self.first_gradient))
+        ways = {
+            BATCH: right,
+            "the gradient with the other sign": -right,
+            "zero": 0 * right,
+            "that of the first batch": first,
+        }
+        return next((what for what, array in ways.items() if near(g, array)), "something else")
+
+
+BATCH = "that of the batch"
+USUAL = {"0.9", "0.999", "1e-08"}  # Adam's β₁, β₂ and ε
+RIGHT_PIXELS = "those of images, from 0 to 1"
+PIXELS = {
+    RIGHT_PIXELS: lambda images: images / 255,
+    "those of images, from 0 to 255": lambda images: images,
+    "those of images, divided by 256": lambda images: images / 256,
+    "those of images, with ink and paper swapped": lambda images: 1 - images / 255,
+    "those of images, black and white": lambda images: np.round(images / 255),
+}
+
+
+def loss_and_t(result):
+    """What `train_epoch` returned."""
+    if not (isinstance(result, (tuple, list)) and len(result) == 2):
+        raise Wrong(f"returns {described(result)}, expected two things: loss and t")
+    loss, t = result
+    if isinstance(loss, (int, np.integer)) and not isinstance(t, (int, np.integer)):
+        raise Wrong("returns t and the loss, expected the loss and t")
+    if not isinstance(t, (int, np.integer)) or np.ndim(loss):
+        raise Wrong(f"returns {described(loss)} and {described(t)}, expected a loss and a whole number")
+    return float(loss), t
+
+
+def shown(order, count):
     """How often images were shown, in words that do not depend on how the order was drawn."""
     often = np.bincount(order, minlength=count)
     if often.max() == 1:
-        shown = int(often.sum())
-        return "every image once" if shown == count else f"{shown} of the {count} images, once each"
+        return "every image once" if often.all() else f"{often.sum()} of the {count} images, once each"
     return "some images more than once" + (", and others never" if not often.all() else "")
+
+
+def about_noise(noise):
+    """What a list of eps (L, B, J) looks like."""
+    flat = np.concatenate([eps.ravel() for eps in noise]).astype(float)
+    images = [image for eps in noise for image in np.moveaxis(eps, -2, 0)]  # (L, J) each
+    different = len({image.tobytes() for image in images})
+    return {
+        "the shape of eps": noise[0].shape,
+        "noise is drawn anew for each batch": len({eps[..., :1, :].tobytes() for eps in noise}) == len(noise),
+        "each image has noise of its own": different > len(noise) or different == len(images),
+        "each latent has noise of its own": all(len(np.unique(image)) == image.size for image in images),
+        **about_normal(flat, "noise"),
+    }
+
+
+def about_normal(numbers, what, width=0.08):
+    """Whether numbers are like draws from N(0, 1): of a thousand, the limits are at least five standard errors wide."""
+    return {
+        f"{what} has the mean 0": bool(abs(numbers.mean()) < 0.2),
+        f"{what} has the variance 1": bool(abs(numbers.var() - 1) < 0.3),
+        f"{what} is spread as normal numbers are": bool(
+            abs((np.abs(numbers) > 1).mean() - 0.317) < width and 0.01 < (np.abs(numbers) > 2).mean() < 0.085
+        ),
+    }
+
+
+def from_generator(train_epoch, p, images, batch_size, learning_rate):
+    """Whether the same generator gives the same order and noise, and another generator another order and noise."""
+    drawn = []
+    for seed in (0, 0, 1):
+        seen = Training(p, images, learning_rate)
+        seen.begin()
+        with spied(train_epoch, {"forward": seen.forward}):
+            train_epoch(seen.p, seen.moments, 0, images, batch_size, np.random.default_rng(seed), learning_rate)
+        drawn.append((seen.order, np.concatenate([eps.ravel() for eps in seen.noise])))
+    (order, noise), again, other = drawn
+    same = order == again[0] and np.array_equal(noise, again[1])
+    return bool(same and order != other[0] and not np.array_equal(noise, other[1]))
 
 
 def sampled(sample, p, count):
@@ -238,6 +331,8 @@ def sampled(sample, p, count):
         "the mean of z": _rounded(z.mean()),
         "the variance of z": _rounded(z.var()),
         "z can be negative": bool((z < 0).any()),
+        "z is spread as normal numbers are": about_normal(z.ravel(), "z", 0.04)["z is spread as normal numbers are"],
+        "every z is drawn by itself": len(np.unique(z)) == z.size and not (np.diff(z[:, 0]) >= 0).all(),
         "what is returned": kind(
             images,
             the_sigmoid_of_the_logits=(1 + np.tanh(logits / 2)) / 2,
@@ -255,7 +350,7 @@ def joined(arrays):
     return arrays[0] if len(arrays) == 1 else np.concatenate([array.ravel() for array in arrays])
 
 
-def _near(a, b):
+def near(a, b):
     if np.shape(a) != np.shape(b):
         return False
     return bool(((np.abs(a - b) <= 1e-5 * np.abs(b) + 1e-12) | (np.isnan(a) & np.isnan(b))).all())

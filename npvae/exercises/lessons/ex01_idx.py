@@ -31,7 +31,8 @@ FUNCTIONS = {
         cases=[
             Case("in a typical case, of images", raw=RAW),
             Case("in a typical case, of labels", raw=idx(5)),
-            Case("in a typical case, of no images", raw=idx(0, 28, 517)),
+            Case("in a typical case, of no images", raw=idx(0, 28, 70000)),
+            Case("with an array of four dimensions", raw=idx(2, 3, 2, 1)),
             Case("with one image", raw=idx(1, 28, 28)),
             Case("with an empty file", raw=b""),
             Case("with a file of three bytes", raw=RAW[:3]),
@@ -40,7 +41,9 @@ FUNCTIONS = {
             Case("with a file that lacks its last byte", raw=RAW[:-1]),
             Case("with a file with one byte too many", raw=RAW + b"x"),
             Case("with a file of another type of numbers (13: floats)", raw=idx(2, 3, begin=b"\x00\x00\x0d")),
-            Case("with a file that does not begin with two zeros", raw=b"\x1f\x8b" + RAW[2:]),
+            Case("with a file that does not begin with two zeros", raw=b"\x01\x02" + RAW[2:]),
+            Case("with a file whose first byte is not zero", raw=b"\x01" + RAW[1:]),
+            Case("with a file whose second byte is not zero", raw=b"\x00\x01" + RAW[2:]),
         ],
         mistakes=[
             Mistake(
@@ -170,7 +173,7 @@ FUNCTIONS = {
             Mistake(
                 "images are columns",
                 "Each image is a row: (N, rows · columns).",
-                ("pixels.reshape(sizes[0], sizes[1] * sizes[2])", "pixels.reshape(sizes[1] * sizes[2], sizes[0])"),
+                ("pixels.reshape(sizes[0], sizes[1] * sizes[2])", "pixels.reshape(sizes[0], sizes[1] * sizes[2]).T"),
             ),
             Mistake(
                 "they are scaled already",
@@ -225,7 +228,7 @@ FUNCTIONS = {
                 "A Bernoulli's pixels are between 0 and 1.",
                 (
                     "images.astype(np.float32) / 255",
-                    "(images.astype(np.float32) - images.mean()) / (images.std() + 1e-12)",
+                    "((images - images.mean()) / (images.std() + 1e-12)).astype(np.float32)",
                 ),
             ),
             Mistake(

@@ -17,6 +17,7 @@ FUNCTIONS = {
             Case("in a typical case", a=a),
             Case("with one example", a=a[:1]),
             Case("with an array of three axes", a=rng.normal(size=(3, 2, 4))),
+            Case("with a between ±15", a=np.linspace(-15, 15, 31)[None]),
             Case("where it saturates, with a of ±1000", a=np.array([[-1000.0, -30.0, 0.0, 30.0, 1000.0]])),
         ],
         mistakes=[

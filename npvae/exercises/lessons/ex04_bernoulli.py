@@ -11,6 +11,7 @@ OVERFLOW = "e¹⁰⁰⁰ is inf. Take the large part out: softplus(a) = max(a, 0
 rng = np.random.default_rng(4)
 a = 2 * rng.normal(size=(3, 5))
 x, logits = rng.uniform(size=(4, 6)), 2 * rng.normal(size=(4, 6))
+MEDIUM = np.linspace(-15, 15, 31)[None]
 LARGE = np.array([[-1000.0, -40.0, 0.0, 40.0, 1000.0]])
 CASES = [
     Case("in a typical case", x=x, logits=logits),
@@ -32,6 +33,7 @@ FUNCTIONS = {
         cases=[
             Case("in a typical case", a=a),
             Case("with one example", a=a[:1]),
+            Case("with a between ±15", a=MEDIUM),
             Case("with a of ±1000", a=LARGE),
             Case("in float32, with a of ±100", a=np.array([[-100, -20, 0, 20, 100]], np.float32)),
         ],
@@ -46,6 +48,11 @@ FUNCTIONS = {
                 "the absolute value is missing",
                 "The identity takes the larger of a and 0 out, so what is left in the exponent is −|a|.",
                 ("-np.abs(a)", "-a"),
+            ),
+            Mistake(
+                "|a| is in the place of max(a, 0)",
+                "For negative a nothing is taken out: max(a, 0) is 0 there.",
+                ("np.maximum(a, 0)", "np.abs(a)"),
             ),
             Mistake(
                 "the exponent is +|a|", "e^|a| overflows, and the identity is with e^−|a|.", ("-np.abs(a)", "np.abs(a)")
@@ -82,7 +89,12 @@ FUNCTIONS = {
     "sigmoid": Function(
         outputs=("sigmoid(a)",),
         read=READ,
-        cases=[Case("in a typical case", a=a), Case("with one example", a=a[:1]), Case("with a of ±1000", a=LARGE)],
+        cases=[
+            Case("in a typical case", a=a),
+            Case("with one example", a=a[:1]),
+            Case("with a between ±15", a=MEDIUM),
+            Case("with a of ±1000", a=LARGE),
+        ],
         mistakes=[
             Mistake(
                 "eᵃ / (1 + eᵃ) is written as it is",
@@ -163,7 +175,11 @@ FUNCTIONS = {
                 (".sum(axis=-1)", ".sum(axis=1)"),
             ),
             Mistake("nothing is summed", "log p of an image is the sum over its pixels.", (".sum(axis=-1)", "")),
-            Mistake("softplus is forgotten", "x a is only half of x a − log(1 + eᵃ).", (" - softplus(logits)", "")),
+            Mistake(
+                "softplus is forgotten",
+                "x a is only one of the two terms of x a − log(1 + eᵃ).",
+                (" - softplus(logits)", ""),
+            ),
             Mistake(
                 "the probabilities are taken for logits",
                 "x a − softplus(a) is with the logit a itself, not with y = sigmoid(a).",
@@ -179,7 +195,7 @@ FUNCTIONS = {
             ),
             Mistake(
                 "y is clipped to 1e-8 and 1 − 1e-8",
-                "In float32 1 − 1e-8 is exactly 1, so the clip does nothing: log 0 again. And where it does something, it changes the value.",
+                "Where a clip does something, it changes the value; and in float32 1 − 1e-8 is exactly 1, so that it does nothing there: log 0 again.",
                 (
                     "return (x * logits - softplus(logits))",
                     "y = np.clip(sigmoid(logits), 1e-8, 1 - 1e-8)\n    return (x * np.log(y) + (1 - x) * np.log(1 - y))",

@@ -25,7 +25,7 @@ FUNCTIONS = {
         mistakes=[
             Mistake(
                 "the ½ is missing",
-                "The KL then counts twice, as with β = 2: a higher loss, and another balance of the two terms. Forward and backward agree about it, so that no gradient check sees it.",
+                "The KL then counts twice, as with β = 2: a higher loss, and another balance of the two terms. Made in the derivative as well, no gradient check sees it.",
                 ("-0.5 * (", "-("),
                 read=MUSEUM.format("4. KL without its ½"),
             ),
@@ -76,12 +76,11 @@ FUNCTIONS = {
             Mistake("mu² has the wrong sign", "A mean away from 0 must cost something.", ("- mu**2", "+ mu**2")),
             Mistake(
                 "logvar has the wrong sign",
-                "Then a wide q costs more than it should, and the minimum is not at σ = 1.",
+                "Then a narrow q is paid for, without limit.",
                 ("+ logvar", "- logvar"),
             ),
             Mistake("exp(logvar) has the wrong sign", "", ("- np.exp", "+ np.exp")),
             Mistake("the exponential is forgotten", "σ² = exp(logvar).", ("np.exp(logvar)", "logvar")),
-            Mistake("log is taken of logvar", "logvar is a logarithm already.", ("1 + logvar", "1 + np.log(logvar)")),
             Mistake(
                 "the two distributions are swapped",
                 "KL(q ‖ p) is not KL(p ‖ q): the average is over q.",

@@ -36,7 +36,7 @@ FUNCTIONS = {
         mistakes=[
             Mistake(
                 "exp(logvar), the variance, is used as the standard deviation",
-                "σ = exp(logvar / 2). The draws are too wide where σ > 1, too narrow where σ < 1; forward and backward agree about it, so that no gradient check sees it.",
+                "σ = exp(logvar / 2). The draws are too wide where σ > 1, too narrow where σ < 1. Made in the derivative as well, no gradient check sees it.",
                 ("logvar / 2", "logvar"),
                 read=SIGMA,
             ),

@@ -40,6 +40,15 @@ def backward(name, p, L, B):
     return Case(name, p=p, values=solved()["ex07_vae"].forward(p, x, eps)[1])
 
 
+def certain(p, factor):
+    """Parameters with which the decoder is sure of its pixels."""
+    return p | {"W4": factor * p["W4"], "b4": factor * p["b4"]}
+
+
+def single(arrays):
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
 FUNCTIONS = {
     "encode": Function(
         outputs=("h", "mu", "logvar"),
@@ -52,7 +61,7 @@ FUNCTIONS = {
         mistakes=[
             Mistake(
                 "the tanh is skipped",
-                "Two linear layers behind each other are one linear layer. The gradient check passes: it is a correct VAE, only not the one that was meant.",
+                "Two linear layers behind each other are one linear layer. Skipped in the way back as well, it is a correct VAE, only not the one that was meant, and no gradient check sees it.",
                 ('tanh(dense(x, p["W1"], p["b1"]))', 'dense(x, p["W1"], p["b1"])'),
                 read=SKIPPED,
             ),
@@ -152,6 +161,8 @@ FUNCTIONS = {
             Case("in a typical case, with L = 1", p=P, **inputs(1, 4, 6, 3)),
             Case("with L = 3 draws", p=P, **inputs(3, 4, 6, 3)),
             Case("with one example", p=P, **inputs(1, 1, 6, 3)),
+            Case("where pixels are certain, with logits of some thousands", p=certain(P, 4000), **inputs(1, 4, 6, 3)),
+            Case("in float32, with logits of some tens", p=single(certain(P, 20)), **single(inputs(1, 4, 6, 3))),
         ],
         mistakes=[
             Mistake(
@@ -239,6 +250,20 @@ FUNCTIONS = {
                 ("z.reshape(L * B, J)", "z.swapaxes(0, 1).reshape(L * B, J)"),
             ),
             Mistake(
+                "y is computed and its logarithm taken",
+                "Where y is exactly 0 or 1, log 0 is −inf and 0 · inf is nan. `bernoulli_log_density` knows about that.",
+                (
+                    "bernoulli_log_density(x, logits)",
+                    "(x * np.log(1 / (1 + np.exp(-logits))) + (1 - x) * np.log(1 - 1 / (1 + np.exp(-logits)))).sum(axis=-1)",
+                ),
+            ),
+            Mistake(
+                "the (1 − x) term of log p(x|z) is missing",
+                "x log y pays for ink where it should be, and nothing for ink anywhere else.",
+                ("bernoulli_log_density(x, logits)", "(x * (logits - np.logaddexp(0, logits))).sum(axis=-1)"),
+                read=MUSEUM.format("8. The (1 − x) term is missing"),
+            ),
+            Mistake(
                 "the loss is that of the first image only",
                 "",
                 ("- log_p_x.mean(axis=0)).mean()", "- log_p_x.mean(axis=0))[0]"),
@@ -263,6 +288,7 @@ FUNCTIONS = {
             backward("in a typical case, with L = 3 draws", BACK, 3, 4),
             backward("with all sizes the same", SQUARE, 1, 4),
             backward("with one example", P, 1, 1),
+            backward("where pixels are certain, with logits of some thousands", certain(P, 4000), 1, 4),
         ],
         mistakes=[
             Mistake(

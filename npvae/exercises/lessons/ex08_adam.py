@@ -70,8 +70,8 @@ FUNCTIONS = {
                 read=EPOCH,
             ),
             Mistake(
-                "the correction counts from 0",
-                "t is 1 in the first step: β to the power t, not t + 1.",
+                "the correction takes t + 1",
+                "t is 1 in the first step already: β to the power t.",
                 ("beta1**t", "beta1 ** (t + 1)"),
                 ("beta2**t", "beta2 ** (t + 1)"),
             ),
@@ -145,6 +145,15 @@ FUNCTIONS = {
                 "the step is returned, not the parameters after it",
                 "θ ← θ − step.",
                 ("theta - learning_rate", "0 * theta - learning_rate"),
+            ),
+            Mistake(
+                "the constants are written out: 0.9, 0.999, 1e-8 and 1e-3",
+                "They are arguments; a caller may give others.",
+                ("beta1 * m + (1 - beta1)", "0.9 * m + (1 - 0.9)"),
+                ("beta2 * v + (1 - beta2)", "0.999 * v + (1 - 0.999)"),
+                ("beta1**t", "0.9**t"),
+                ("beta2**t", "0.999**t"),
+                ("learning_rate * m_hat / (np.sqrt(v_hat) + epsilon)", "1e-3 * m_hat / (np.sqrt(v_hat) + 1e-8)"),
             ),
             Mistake(
                 "m is corrected with β₂ and v with β₁",

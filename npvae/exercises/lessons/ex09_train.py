@@ -11,7 +11,7 @@ BEGIN = "notebook 7, “Overfit twenty digits first”"
 NOISE = "notebook 3, “Second idea: move the noise outside”"
 EPOCH = "notebook 10, “12. Bias correction by epoch”"
 rng = np.random.default_rng(9)
-P = {name: array.astype(np.float32) for name, array in parameters(5, 4, 8, rng).items()}
+P = {name: array.astype(np.float32) for name, array in parameters(5, 4, 50, rng).items()}
 IMAGES = rng.integers(0, 256, (11, 5), np.uint8)
 
 FUNCTIONS = {
@@ -50,12 +50,38 @@ FUNCTIONS = {
             ),
             Mistake(
                 "W is standard normal",
-                "A sum over 784 inputs is then some tens in size, and every tanh saturates.",
+                "A sum over 784 inputs is then so large that the tanh saturates.",
                 ("rng.uniform(-bound, bound, (inputs, outputs))", "rng.normal(0, 1, (inputs, outputs))"),
             ),
             Mistake(
-                "everything is within ±1",
-                "A sum over 784 inputs is then some tens in size, and every tanh saturates.",
+                "everything is standard normal",
+                "A sum over 784 inputs is then so large that the tanh saturates.",
+                ("rng.uniform(-bound, bound, (inputs, outputs))", "rng.normal(0, 1, (inputs, outputs))"),
+                ("rng.uniform(-bound, bound, outputs)", "rng.normal(0, 1, outputs)"),
+            ),
+            Mistake(
+                "everything is between 0 and 1",
+                "A sum over 784 positive inputs and weights is so large that the tanh saturates.",
+                ("rng.uniform(-bound, bound, (inputs, outputs))", "rng.random((inputs, outputs))"),
+                ("rng.uniform(-bound, bound, outputs)", "rng.random(outputs)"),
+            ),
+            Mistake(
+                "everything begins at 1",
+                "All hidden units then compute the same and get the same derivative: they never become different.",
+                ("rng.uniform(-bound, bound, (inputs, outputs))", "np.ones((inputs, outputs))"),
+                ("rng.uniform(-bound, bound, outputs)", "np.ones(outputs)"),
+            ),
+            Mistake(
+                "W is normal with standard deviation √(2/I), as He et al. have it for a ReLU",
+                "Asked for is uniform within ±1/√I, as the model that yours is compared with has it.",
+                (
+                    "rng.uniform(-bound, bound, (inputs, outputs))",
+                    "rng.normal(0, 1.4142135623730951 * bound, (inputs, outputs))",
+                ),
+            ),
+            Mistake(
+                "the bound is 1, not 1/√I",
+                "A sum over 784 inputs is then so large that the tanh saturates.",
                 ("1 / np.sqrt(inputs)", "1.0"),
             ),
             Mistake(
@@ -70,7 +96,7 @@ FUNCTIONS = {
             ),
             Mistake(
                 "b begins at zero",
-                "That would work as well; asked for is uniform within ±1/√I, which is also what the model that yours is compared with has.",
+                "It works as well, but the model that yours is compared with begins with uniform ones.",
                 ("rng.uniform(-bound, bound, outputs)", "np.zeros(outputs)"),
             ),
             Mistake(
@@ -195,7 +221,7 @@ FUNCTIONS = {
                 read=EPOCH,
             ),
             Mistake(
-                "t is never raised",
+                "t is never counted up",
                 "t is 1 in the first step, and one more in each. With t = 0 Adam divides by 1 − β⁰ = 0: everything is nan.",
                 ("        t += 1\n", ""),
                 read=EPOCH,
@@ -208,7 +234,7 @@ FUNCTIONS = {
             ),
             Mistake(
                 "t counts epochs, not steps",
-                "Adam's correction 1 − βᵗ is by step; by epoch it stays far too small.",
+                "By epoch, the 1 − βᵗ of Adam's correction stay far too small.",
                 ("        t += 1\n", ""),
                 ("total, J = 0.0", "t += 1\n    total, J = 0.0"),
                 read=EPOCH,
@@ -230,6 +256,47 @@ FUNCTIONS = {
                 "the moments are not kept",
                 "Without the m and v of the last step, Adam begins anew at each step.",
                 ("            moments[name] = m, v\n", ""),
+            ),
+            Mistake(
+                "only the first array of p is stepped",
+                "Every array of p is stepped, for each batch: does the loop end too soon?",
+                ("            moments[name] = m, v\n", "            moments[name] = m, v\n            break\n"),
+            ),
+            Mistake(
+                "the biases are not stepped",
+                "Every array of p is stepped, for each batch.",
+                ("for name in p:", 'for name in [name for name in p if name.startswith("W")]:'),
+            ),
+            Mistake(
+                "the decoder is not stepped",
+                "Every array of p is stepped, for each batch.",
+                ("for name in p:", 'for name in ["W1", "b1", "W2", "b2"]:'),
+            ),
+            Mistake(
+                "the gradient has the other sign",
+                "adam_step goes against the gradient by itself.",
+                ("adam_step(p[name], d[name]", "adam_step(p[name], -d[name]"),
+            ),
+            Mistake(
+                "backward is given the values of an earlier batch",
+                "The values belong to the loss that has just been computed.",
+                (
+                    "        d = backward(p, values)\n",
+                    '        d = backward(p, moments.setdefault("values", values))\n',
+                ),
+            ),
+            Mistake(
+                "order and noise come from a generator of its own",
+                "With rng the caller decides: the same generator gives the same training.",
+                ("    total, J = 0.0", "    rng = np.random.default_rng(t)\n    total, J = 0.0"),
+            ),
+            Mistake(
+                "ink and paper are swapped",
+                "Ink is 1.",
+                (
+                    "scale(images[order[start : start + batch_size]])",
+                    "1 - scale(images[order[start : start + batch_size]])",
+                ),
             ),
             Mistake(
                 "the parameters are not kept",

@@ -71,7 +71,7 @@ FUNCTIONS = {
                 ),
             ),
             Mistake(
-                "pixels are drawn, black and white",
+                "the pixels are black or white",
                 "The probability of ink itself was asked for: a grey image.",
                 ("sigmoid(logits)", "(rng.random(logits.shape) < sigmoid(logits)).astype(float)"),
             ),
@@ -102,7 +102,11 @@ FUNCTIONS = {
                 "The probability of ink itself was asked for.",
                 ("sigmoid(logits)", "np.round(sigmoid(logits))"),
             ),
-            Mistake("the sigmoid is taken twice", "", ("sigmoid(logits)", "sigmoid(sigmoid(logits))")),
+            Mistake(
+                "the sigmoid is taken twice",
+                "A probability is no logit.",
+                ("sigmoid(logits)", "sigmoid(sigmoid(logits))"),
+            ),
             Mistake("z is 0, whatever the image", "", ("decode(p, mu)", "decode(p, 0 * mu)")),
         ),
         hints=[
@@ -158,6 +162,11 @@ FUNCTIONS = {
                 "both ends are left out",
                 "Both ends are included: np.linspace(0, 1, steps).",
                 ("np.linspace(0, 1, steps)", "np.linspace(0, 1, steps + 2)[1:-1]"),
+            ),
+            Mistake(
+                "there is one image too few",
+                "`steps` images, both ends among them.",
+                ("np.linspace(0, 1, steps)", "np.linspace(0, 1, steps - 1)"),
             ),
             Mistake(
                 "it goes from the last to the first", "", ("(1 - t) * mu[0] + t * mu[1]", "t * mu[0] + (1 - t) * mu[1]")

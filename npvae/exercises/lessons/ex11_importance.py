@@ -25,8 +25,10 @@ COLUMNS = [
 ]
 
 
-def of_model(name, K, B):
-    return Case(name, p=parameters(6, 5, 2, rng), x=rng.uniform(size=(B, 6)), eps=rng.normal(size=(K, B, 2)))
+def of_model(name, K, B, factor=1):
+    p = parameters(6, 5, 2, rng)
+    p["W4"] *= factor
+    return Case(name, p=p, x=rng.uniform(size=(B, 6)), eps=rng.normal(size=(K, B, 2)))
 
 
 FUNCTIONS = {
@@ -77,7 +79,7 @@ FUNCTIONS = {
                 ("a.max(axis=0)", "a.max()"),
             ),
             Mistake(
-                "the minimum is taken out",
+                "what is taken out is not the maximum",
                 "What is left must be 0 at most, so that nothing overflows: take the maximum.",
                 ("a.max(axis=0)", "a.min(axis=0)"),
             ),
@@ -104,8 +106,13 @@ FUNCTIONS = {
             ),
             Mistake(
                 "the maximum is not taken out",
-                UNDERFLOW + " In a quotient there is nothing to put back.",
+                "e⁻¹⁰⁰⁰ is 0 and e¹⁰⁰⁰ is inf, and both quotients are nan. Take the largest out of the exponentials: in a quotient nothing needs to be put back.",
                 ("log_w - log_w.max(axis=0)", "log_w"),
+            ),
+            Mistake(
+                "what is taken out is not the maximum",
+                "What is left must be 0 at most, so that nothing overflows: take the maximum.",
+                ("log_w.max(axis=0)", "log_w.min(axis=0)"),
             ),
             Mistake(
                 "they are normalized over the examples",
@@ -246,6 +253,13 @@ FUNCTIONS = {
                 ("(np.log(2 * np.pi) + z**2).sum", "(np.log(2 * np.pi) + z**2).mean"),
                 ("/ np.exp(logvar)).sum", "/ np.exp(logvar)).mean"),
             ),
+            Mistake("log σ is in the place of log σ²", "log σ² is logvar itself.", ("+ logvar +", "+ logvar / 2 +")),
+            Mistake(
+                "the densities are summed over the draws, not the latents",
+                "The latents are the last axis.",
+                ("z**2).sum(axis=-1)", "z**2).sum(axis=0)"),
+                ("np.exp(logvar)).sum(axis=-1)", "np.exp(logvar)).sum(axis=0)"),
+            ),
             Mistake(
                 "the exponential of the weights is returned",
                 "They are of the size e⁻¹⁰⁰: stay with logarithms.",
@@ -262,10 +276,12 @@ FUNCTIONS = {
         outputs=("log p(x)",),
         read="notebook 9, “Know the truth, once”",
         cases=[
-            of_model("in a typical case, with K = 5", 5, 4),
+            of_model("in a typical case, with K = 7", 7, 4),
             of_model("in a typical case, with K = 3", 3, 3),
             of_model("with one draw", 1, 4),
             of_model("with one example", 5, 1),
+            of_model("where log p(x) is below −1000", 4, 3, 900),
+            of_model("where log p(x) is below −1000", 4, 3, 900),
         ],
         mistakes=[
             Mistake(
@@ -296,6 +312,14 @@ FUNCTIONS = {
             ),
             Mistake(
                 "the sign is turned round", "log p(x), not the loss.", ("return log_mean_exp", "return -log_mean_exp")
+            ),
+            Mistake(
+                "the maximum is not taken out",
+                UNDERFLOW,
+                (
+                    "log_mean_exp(log_weights(log_p_x, z, mu, logvar))",
+                    "np.log(np.exp(log_weights(log_p_x, z, mu, logvar)).mean(axis=0))",
+                ),
             ),
             Mistake(
                 "the batch is averaged",

@@ -38,6 +38,8 @@ def initialize(pixels, hidden, latent, rng):
 def train_epoch(p, moments, t, images, batch_size, rng, learning_rate=1e-3):
     """Show every image once, in an order drawn anew, and step after each batch.
 
+    It calls `forward` and `backward` once for each batch, and `adam_step` for each array of p.
+
     Parameters
     ----------
     p : dict of arrays

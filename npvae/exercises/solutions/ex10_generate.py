@@ -13,6 +13,8 @@ from ex07_vae import decode, encode
 def sample(p, count, rng):
     """New images: z from the prior N(0, 1), decoded; the probability of ink in each pixel.
 
+    It calls `decode` once.
+
     Parameters
     ----------
     p : dict of arrays
