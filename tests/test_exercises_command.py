@@ -246,6 +246,59 @@ def test_what_a_function_does_is_its_own_verdict_and_the_others_are_judged(folde
     assert contents(folder) == before
 
 
+LEFT_BEHIND = {
+    "a thread that does not end": "import threading, time\nthreading.Thread(target=time.sleep, args=(3000,)).start()",
+    "a loop at exit": "import atexit\n\n\n@atexit.register\ndef f():\n    while True:\n        pass",
+    "a warning without a word": "import warnings\n\nwarnings.warn('')",
+    "what is no message in every pipe": (
+        "import contextlib, os\n\nfor i in range(3, 50):\n    with contextlib.suppress(OSError):\n"
+        "        os.write(i, b'junk\\n{}\\n[1]\\n\\xff')"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LEFT_BEHIND)
+def test_what_a_right_file_leaves_behind_does_not_hold_up_its_verdicts(folder, what):
+    source = f"{exercise(5).solution}\n\n{LEFT_BEHIND[what]}\n"
+    (folder / "ex05_kl.py").write_text(source, encoding="utf-8")
+    assert all(verdict.passed for verdict in only(folder, 5, time_limit=20).values())
+
+
+def test_a_judge_is_not_deceived_by_other_builtins(folder):
+    source = exercise(5).solution.replace("-0.5 * (1", "-(1")
+    (folder / "ex05_kl.py").write_text(
+        f"{source}\nimport builtins\n\nbuiltins.all = lambda *_: True\n", encoding="utf-8"
+    )
+    assert "replaces builtins.all" in only(folder, 5).headline
+
+
+def test_ones_own_modules_in_the_folder_can_be_imported(folder):
+    (folder / "helpers.py").write_text("def half(x):\n    return x / 2\n", encoding="utf-8")
+    source = exercise(5).solution.replace("import numpy as np", "import numpy as np\nfrom helpers import half")
+    (folder / "ex05_kl.py").write_text(
+        source.replace("(np.exp(logvar) - 1) / 2", "half(np.exp(logvar) - 1)"), encoding="utf-8"
+    )
+    assert all(verdict.passed for verdict in only(folder, 5).values())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
+def test_what_is_no_file_is_not_read(folder):
+    (folder / "ex05_kl.py").unlink()
+    os.mkfifo(folder / "ex05_kl.py")
+    assert "cannot be read" in only(folder, 5).headline
+    assert only_solved(folder, 6)["reparameterize"].passed
+
+
+@pytest.mark.parametrize("name", ["ex05_kl.py", "report", ".", ""])
+def test_junit_goes_nowhere_but_into_xml(folder, name, capsys):
+    before = contents(folder)
+    with pytest.raises(SystemExit) as stop:
+        main(["check", str(folder), "--junit", str(folder / name) if name else ""])
+    assert stop.value.code == 2
+    assert "expected the name of a file that ends in .xml" in capsys.readouterr().err
+    assert contents(folder) == before
+
+
 def test_megabytes_of_print_are_a_note(folder):
     write(folder, 5, "    return -0.5", "    print('x' * 5_000_000)\n    return -0.5")
     verdict = only(folder, 5)["gaussian_kl"]
