@@ -370,6 +370,13 @@ def test_json_and_junit_hold_every_function(solved_folder, tmp_path, capsys):
     assert len(cases) == len(expected) + 1  # the model of exercises 12 and 13
 
 
+def test_find_the_bug_counts_once_whatever_is_wrong_with_it(folder):
+    write(folder, 12, "x @ W + b", "x @ W - b")
+    (result,) = check_folder(folder, [12])
+    assert [verdict.function for verdict in result.verdicts] == ["the model", "dense"]
+    assert [(verdict.function, verdict.passed) for verdict in result.graded] == [("the model", False)]
+
+
 # hints and solutions
 
 
