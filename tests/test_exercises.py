@@ -420,10 +420,11 @@ def beside(task, bug):
         )
 
 
-def test_planted_bug_is_not_given_away_by_another_mistake_beside_it():
+def test_planted_bug_is_not_given_away_by_another_mistake_beside_it(monkeypatch):
+    monkeypatch.setattr(judging, "SEARCH", 0.2)  # whether or not the two have been named
     tried = [(exercise(n), BUGS[n][i], *both) for n, i in PLANTED for both in beside(exercise(n), BUGS[n][i])]
     assert len(tried) > 15
     for task, bug, name, source in tried:
-        (first, *_) = told = task.told(verdicts(task.module, source), source)
+        (first, *_) = told = task.told(verdicts(task.module, source, bug.mistakes), source)
         assert first.headline == "the bug is still there", (bug, name)
         assert not any(planted in str(verdict) for verdict in told for planted in bug.mistakes.values()), (bug, name)
