@@ -241,7 +241,7 @@ def named(name, exercise, others, spec, cases, right, found, compared):
 
     def fits(source, which, listed):
         """Whether the solution with a mistake gives what was found."""
-        function = source and time.process_time() - began < SEARCH and function_in(source, name, exercise, others)
+        function = source and function_in(source, name, exercise, others)
         telling = False  # an error of one kind has many causes: numbers must agree somewhere, or what the error says
         for i in which if function else ():
             outcome = attempt(function, spec, cases[i], right[i])
@@ -253,7 +253,8 @@ def named(name, exercise, others, spec, cases, right, found, compared):
 
     def first(candidates, listed=False):
         """The first mistake that fits; rather one that also fits in the cases that are not compared."""
-        fitting = [(mistake, source) for mistake, source in candidates if fits(source, compared, listed)]
+        in_time = itertools.takewhile(lambda _: time.process_time() - began < SEARCH, candidates)
+        fitting = [(mistake, source) for mistake, source in in_time if fits(source, compared, listed)]
         everywhere = ((mistake, True) for mistake, source in fitting if fits(source, range(len(cases)), listed))
         return next(everywhere, (fitting[0][0], False)) if fitting else None
 
