@@ -386,6 +386,16 @@ def test_numbers_that_differ_are_shown_with_enough_digits_to_differ():
     assert found != expected
 
 
+@pytest.mark.parametrize(
+    ("constants", "said"), [("learning_rate * (1 + (t == 2))", "0.004"), ("learning_rate, 0.7, 0.5", "0.7, 0.5")]
+)
+def test_other_constants_of_adam_are_seen_in_any_step(constants, said):
+    source = edited(exercise(9).solution, "train_epoch", [(", t, learning_rate)", f", t, {constants})")])
+    (verdict,) = verdicts("ex09_train", source, ["train_epoch"])
+    assert not verdict.passed
+    assert said in str(verdict)
+
+
 def test_modules_are_as_they_were_after_a_check():
     before = {name for name in MODULES if name in sys.modules}
     with imported("ex07_vae", STYLES["in place"]["ex07_vae"]):

@@ -14,7 +14,7 @@ from pathlib import Path
 from npvae.exercises.source import emptied, loaded
 
 SOLUTIONS = Path(__file__).parent / "solutions"
-MODULES = [
+WRITTEN = [
     "ex01_idx",
     "ex02_dense",
     "ex03_tanh",
@@ -26,9 +26,8 @@ MODULES = [
     "ex09_train",
     "ex10_generate",
     "ex11_importance",
-    "ex12_find_the_bug",
-    "ex13_find_the_bug",
 ]
+MODULES = [*WRITTEN, "ex12_find_the_bug", "ex13_find_the_bug"]
 
 
 class Mistake:
@@ -160,9 +159,8 @@ class Exercise:
 def solved():
     """The solutions as modules, by name: they stand in for a learner's earlier exercises while one is checked."""
     modules = {}
-    for module in MODULES:
-        if "find_the_bug" not in module:
-            modules[module] = loaded((SOLUTIONS / f"{module}.py").read_text(encoding="utf-8"), module, modules)
+    for module in WRITTEN:
+        modules[module] = loaded((SOLUTIONS / f"{module}.py").read_text(encoding="utf-8"), module, modules)
     return modules
 
 
@@ -170,7 +168,7 @@ def solved():
 def exercise(number):
     """The exercise of a number, 1 to 13."""
     module = MODULES[number - 1]
-    if "find_the_bug" in module:
+    if module not in WRITTEN:
         from npvae.exercises.bugs import FindTheBug
 
         return FindTheBug(number, module)

@@ -130,7 +130,7 @@ def trained(train_epoch, p, images, batch_size, learning_rate):
     began = first, seen.noise[: len(seen.noise) // 2]
     asked["order and noise come from rng"] = from_generator(train_epoch, began, p, images, batch_size, learning_rate)
     asked["the t of the steps"] = tuple(sorted(set(seen.t)))
-    asked |= seen.right
+    asked |= seen.facts
     asked["p holds the parameters after the last step"] = all(near(seen.p[name], seen.now[name][0]) for name in p)
     asked["moments hold those after the last step"] = all(
         near(seen.moments[name][i], seen.now[name][i + 1]) for name in p for i in (0, 1)
@@ -147,7 +147,7 @@ class Training:
         self.moments = {name: (np.zeros_like(array), np.zeros_like(array)) for name, array in p.items()}
         self.now = {name: (p[name].copy(), *map(np.copy, self.moments[name])) for name in p}  # after the last step
         self.groups = [*([name] for name in p), list(p), sorted(p)]  # one array, or all of them behind each other
-        self.orders, self.noise, self.t, self.right, self.gradient = [], [], [], {}, {}
+        self.orders, self.noise, self.t, self.facts, self.gradient = [], [], [], {}, {}
         self.first_gradient, self.values, self.stepped = {}, None, []
 
     def begin(self):
@@ -161,17 +161,21 @@ class Training:
         if not self.t:
             raise Wrong("does not call adam_step of exercise 8")
 
-    def expect(self, what, right):
-        self.right[what] = self.right.get(what, True) and bool(right)
+    def note(self, what, found, right=True):
+        """Keep what was found; of several times, the first at which it was not right."""
+        if self.facts.setdefault(what, right) == right:
+            self.facts[what] = found
+
+    def given_parameters(self, called, p):
+        current = all(near(p[name], self.now[name][0]) for name in self.p)
+        self.note(f"{called} is given the parameters after the last step", current)
 
     def all_stepped(self):
         """At the end of a batch."""
         if self.losses:
             once = sorted(self.stepped) == sorted(self.p)
-            stepped = "every array of p, once" if once else ", ".join(sorted(self.stepped)) or "nothing"
-            self.right.setdefault("what is stepped for each batch", "every array of p, once")
-            if not once:
-                self.right["what is stepped for each batch"] = stepped
+            stepped = ONCE if once else ", ".join(sorted(self.stepped)) or "nothing"
+            self.note("what is stepped for each batch", stepped, ONCE)
         self.stepped = []
 
     def forward(self, arguments, result):
@@ -185,38 +189,32 @@ class Training:
         self.order += map(int, same.get(what, np.zeros((len(x), 1))).argmax(axis=1))
         self.noise.append(np.asarray(eps))
         self.losses.append((float(np.mean(result[0])), len(x)))
-        self.expect(
-            "forward is given the parameters after the last step", all(near(p[n], self.now[n][0]) for n in self.p)
-        )
+        self.given_parameters("forward", p)
 
     def backward(self, arguments, result):
         p, values = arguments[:2]
         self.gradient, self.first_gradient = dict(result), self.first_gradient or dict(result)
-        self.expect(
-            "backward is given the parameters after the last step", all(near(p[n], self.now[n][0]) for n in self.p)
-        )
+        self.given_parameters("backward", p)
         fresh = not isinstance(values, dict) or all(
             near(values[n], self.values[n]) for n in ("z", "logits") if n in values
         )
-        self.expect("backward is given what forward has just returned", fresh)
+        self.note("backward is given what forward has just returned", fresh)
 
     def adam_step(self, arguments, result):
         theta, g, m, v, t = arguments[:5]
         self.t.append(int(t))
         of_size = [group for group in self.groups if sum(self.now[n][0].size for n in group) == np.size(theta)]
         group = next((group for group in of_size if near(theta, self.joined(group, 0))), None)
-        self.expect("adam_step is given the parameters after the last step", group)
+        self.note("adam_step is given the parameters after the last step", group is not None)
         group = group or next((group for group in of_size if self.of_batch(g, group) == BATCH), None)
-        self.right.setdefault("the gradient that adam_step is given", BATCH)
-        if self.right["the gradient that adam_step is given"] == BATCH:
-            self.right["the gradient that adam_step is given"] = self.of_batch(g, group) if group else "something else"
-        moments = group and near(m, self.joined(group, 1)) and near(v, self.joined(group, 2))
-        self.expect("adam_step is given the moments after the last step", moments)
-        rates = [f"{float(a):g}" for a in arguments[5:] if np.ndim(a) == 0]
-        self.right["the learning rate that adam_step is given"] = rates[0] if rates else "none"
-        self.right["the other constants that adam_step is given"] = (
-            ", ".join(set(rates[1:]) - USUAL) or "the usual ones"
-        )
+        gradient = self.of_batch(g, group) if group else "something else"
+        self.note("the gradient that adam_step is given", gradient, BATCH)
+        moments = group is not None and near(m, self.joined(group, 1)) and near(v, self.joined(group, 2))
+        self.note("adam_step is given the moments after the last step", moments)
+        rate, *others = [f"{float(a):g}" for a in arguments[5:] if np.ndim(a) == 0] or ["none"]
+        self.note("the learning rate that adam_step is given", rate, f"{self.learning_rate:g}")
+        unusual = ", ".join(constant for constant in others if constant not in USUAL)
+        self.note("the other constants that adam_step is given", unusual or "the usual ones", "the usual ones")
         self.stepped += group or []
         if group:
             ends = np.cumsum([self.now[name][0].size for name in group])[:-1]
@@ -243,6 +241,7 @@ class Training:
 
 
 BATCH = "that of the batch"
+ONCE = "every array of p, once"
 USUAL = {"0.9", "0.999", "1e-08"}  # Adam's β₁, β₂ and ε
 RIGHT_PIXELS = "those of images, from 0 to 1"
 PIXELS = {
@@ -284,19 +283,17 @@ def about_noise(noise):
         "noise is drawn anew for each batch": len({eps[..., :1, :].tobytes() for eps in noise}) == len(noise),
         "each image has noise of its own": different > len(noise) or different == len(images),
         "each latent has noise of its own": all(len(np.unique(image)) == image.size for image in images),
-        **about_normal(flat, "noise"),
+        # of a thousand numbers, these limits are at least five standard errors wide
+        "noise has the mean 0": bool(abs(flat.mean()) < 0.2),
+        "noise has the variance 1": bool(abs(flat.var() - 1) < 0.3),
+        "noise is spread as normal numbers are": spread_as_normal(flat, 0.08),
     }
 
 
-def about_normal(numbers, what, width=0.08):
-    """Whether numbers are like draws from N(0, 1): of a thousand, the limits are at least five standard errors wide."""
-    return {
-        f"{what} has the mean 0": bool(abs(numbers.mean()) < 0.2),
-        f"{what} has the variance 1": bool(abs(numbers.var() - 1) < 0.3),
-        f"{what} is spread as normal numbers are": bool(
-            abs((np.abs(numbers) > 1).mean() - 0.317) < width and 0.01 < (np.abs(numbers) > 2).mean() < 0.085
-        ),
-    }
+def spread_as_normal(numbers, width):
+    """Whether as many of the numbers are beyond 1 (up to `width`) and beyond 2 as of draws from N(0, 1)."""
+    beyond = [(np.abs(numbers) > limit).mean() for limit in (1, 2)]
+    return bool(abs(beyond[0] - 0.317) < width and 0.01 < beyond[1] < 0.085)
 
 
 def from_generator(train_epoch, began, p, images, batch_size, learning_rate):
@@ -332,7 +329,7 @@ def sampled(sample, p, count):
         "the mean of z": _rounded(z.mean()),
         "the variance of z": _rounded(z.var()),
         "z can be negative": bool((z < 0).any()),
-        "z is spread as normal numbers are": about_normal(z.ravel(), "z", 0.04)["z is spread as normal numbers are"],
+        "z is spread as normal numbers are": spread_as_normal(z, 0.04),
         "every z is drawn by itself": len(np.unique(z)) == z.size and not (np.diff(z[:, 0]) >= 0).all(),
         "what is returned": kind(
             images,
