@@ -76,6 +76,7 @@ class Config:
     adam_epsilon: float = setting(1e-8, "what Adam adds to the root", float, 1e-30, 1000)
     batch_size: int = setting(100, "examples per step", int, 1, 1_000_000)
     epochs: int = setting(10, "passes over the training set", int, 1, 1_000_000)
+    film: bool = setting(False, "film the model as it learns, at steps evenly spaced in log time: RUN/film.gif", bool)
     seed: int = setting(
         0, "of the initial weights, the order of the examples, the noise and dynamic binarization", int, 0, 2**63 - 1
     )

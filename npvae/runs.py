@@ -1,4 +1,4 @@
-"""A run folder: config.json, metrics.csv, checkpoint.npz, images/ and, if it was evaluated, evaluation.json.
+"""A run folder: config.json, metrics.csv, checkpoint.npz, images/ and, if made, film/, film.gif and evaluation.json.
 
 Each file is written whole or not at all.
 """
@@ -40,6 +40,8 @@ class Run:
         self.checkpoint = self.folder / "checkpoint.npz"
         self.evaluation = self.folder / "evaluation.json"
         self.images = self.folder / "images"
+        self.frames = self.folder / "film"
+        self.film = self.folder / "film.gif"
 
     @classmethod
     def create(cls, folder, config):

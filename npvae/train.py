@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from npvae import film
 from npvae.commands import OneLineParser, UserError, command, handle_signals
 from npvae.config import Config, option_name
 from npvae.data.datasets import data_folder
@@ -22,7 +23,7 @@ from npvae.options import add_settings, given_settings
 from npvae.runs import TEXT_COLUMNS, Run, load_data, taken
 from npvae.training import Diverged, Training
 
-EXTENDABLE = ("epochs", "dataset", "data_dir")  # may change when a run is resumed; the images must be the same
+EXTENDABLE = ("epochs", "film", "dataset", "data_dir")  # may change on --resume; the images must be the same
 WIDTH = 80  # columns of a terminal, as narrow as they usually are
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")  # environment variables that OpenBLAS obeys
 
@@ -46,9 +47,10 @@ class StopRequest:
 def fit(training, run, dataset, stop):
     """Train to the last epoch, or to the step in which `stop.signal` is set; both ends, and each epoch, are saved."""
     rows = run.metrics()[: int(training.epoch)]  # a kill between metrics and checkpoint leaves a row too many
+    camera = film.Camera(run, training, dataset) if training.config.film else None
     with progress(training) as bar:
         while training.epoch < training.config.epochs and not stop.signal:
-            train_epoch(training, bar, stop)
+            train_epoch(training, bar, stop, camera)
             if not np.isfinite(training.vae.parameters.values).all():
                 raise Diverged("a parameter is not finite")
             if stop.signal:
@@ -61,6 +63,8 @@ def fit(training, run, dataset, stop):
             training.save(run)
             tqdm.write(line)  # last, because whoever reads the output may have gone
             sys.stdout.flush()
+    if camera and training.epoch == training.config.epochs:
+        camera.record()
 
 
 def progress(training):
@@ -77,7 +81,7 @@ def progress(training):
     )
 
 
-def train_epoch(training, bar, stop):
+def train_epoch(training, bar, stop, camera):
     """Finish the epoch that is under way, or the step in which `stop.signal` is set."""
     bar.set_description_str(f"epoch {training.epoch + 1}/{training.config.epochs}", refresh=False)
     for examples in training.steps():
@@ -85,6 +89,8 @@ def train_epoch(training, bar, stop):
             loss = in_words(*training.sums[:3] / training.examples, decimals=1)
             bar.set_postfix_str(f"{tqdm.format_sizeof(speed(training))} images/s, loss {loss}", refresh=False)
             bar.update(examples)
+        if camera:
+            camera.after_step()
         if stop.signal:
             return
 
@@ -251,6 +257,9 @@ def finish(training, run, dataset):
     loss = f"test loss ({run.config.bound}) {last['test_loss']:.2f} nats per example"
     print(f"{loss} after {after}; the run and its images are in {run.folder}")
     plot.draw(run, plot.BASIC, training.vae, dataset)
+    if run.config.film:
+        film.draw(run, dataset)
+        print(f"film: {run.film}")
     print(f"next: python -m npvae.plot {shlex.quote(str(run.folder))}")
     print(f"      python -m npvae.evaluate {shlex.quote(str(run.folder))}")
     return 0

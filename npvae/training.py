@@ -82,11 +82,15 @@ class Training:
         self.examples[...] = 0
         self.sums[...] = 0
 
+    @property
+    def step(self):
+        """How many steps are done, from the start of the run."""
+        per_epoch = math.ceil(len(self.images) / self.config.batch_size)
+        return int(self.epoch) * per_epoch + math.ceil(self.examples / self.config.batch_size)
+
     def position(self):
         """Where the training is, in words: the step that comes next, counted from 1 at the start of the run."""
-        per_epoch = math.ceil(len(self.images) / self.config.batch_size)
-        step = int(self.epoch) * per_epoch + math.ceil(self.examples / self.config.batch_size)
-        return f"step {step + 1:,} (epoch {self.epoch + 1} of {self.config.epochs})"
+        return f"step {self.step + 1:,} (epoch {self.epoch + 1} of {self.config.epochs})"
 
     def arrays(self):
         """What changes from step to step, name → array, but the generator's state."""
