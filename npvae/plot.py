@@ -8,7 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from npvae.commands import UserError, command
+from npvae.comparison import compare, panels
 from npvae.data.pixels import batch, one_hot
+from npvae.distributions import gaussian_kl
 from npvae.files import replacing
 from npvae.runs import Run, require_fit, run_parser
 from npvae.vae import reparameterize
@@ -69,24 +71,13 @@ def learning_curves(run):
     epochs = [row["epoch"] for row in rows]
     config = run.config
     what = "its own β" if config.beta != 1 or config.kl_warmup else "mean over the epoch"
-    panels = (
-        ("loss", f"loss ({config.bound})"),
-        ("reconstruction", "reconstruction, −E log p(x|z)"),
-        ("kl", "KL(q(z|x) ‖ p(z))"),
-    )
-    for axes, (term, title) in zip(figure.subplots(1, 3), panels, strict=True):
+    for axes, term in panels(figure, f"loss ({config.bound})"):
         for split, label, colour, marker in (
             ("train", f"train, {what}", TRAIN, "o"),
             ("test", "test", TEST, "s"),
         ):
             values = [row[f"{split}_{term}"] for row in rows]
             axes.plot(epochs, values, color=colour, marker=marker, markersize=3.5, linewidth=1.5, label=label)
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.axes[0].set_ylabel("nats per example")
     figure.axes[0].legend(frameon=False)
     return figure
 
@@ -178,6 +169,32 @@ def interpolations(vae, dataset, rows=8, steps=11):
     return picture(title, images, steps + 2, dataset.image_shape, column_labels=names, ink=dataset.ink)
 
 
+def traversal(vae, dataset, rows=10, steps=13):
+    """Each latent in turn over equal steps, the others at the posterior mean of a test image; most KL first."""
+    mu, logvar = vae.encode(*examples(dataset, slice(None), vae))  # (N, J)
+    kl = gaussian_kl(mu[..., None], logvar[..., None]).mean(axis=0)  # (J,), nats of each latent
+    latents = np.argsort(-kl)[:rows]
+    steps = np.linspace(-3, 3, steps, dtype=np.float32)
+    z = np.tile(mu[0], (len(latents), len(steps), 1))  # (rows, steps, J)
+    for row, latent in zip(z, latents, strict=True):
+        row[:, latent] = steps
+    x, y = examples(dataset, slice(0, 1), vae)
+    decoded = vae.decode(z.reshape(-1, 1, vae.latent), y).reshape(*z.shape[:2], -1)  # (rows, steps, D)
+    images = np.concatenate([np.tile(x, (len(latents), 1, 1)), decoded], axis=1).reshape(-1, x.shape[1])
+    row_labels = [f"z{latent + 1} · {kl[latent]:.2f}" for latent in latents]
+    title = "Each latent from −3 to 3, the others at the posterior mean of the image; ▴ its own value\n"
+    title += "left: KL in nats" + ("; at 0 the latent is dead, and nothing changes" if kl[latents[-1]] < 0.005 else "")
+    names = ["image", *[f"{step:g}".replace("-", "−") for step in steps]]
+    figure = picture(title, images, len(names), dataset.image_shape, row_labels, names, dataset.ink)
+    axes, width = figure.axes[0], dataset.image_shape[1] + GAP
+    x_ticks, y_ticks = axes.get_xticks(), axes.get_yticks()
+    own = x_ticks[1] + (mu[0, latents] - steps[0]) / (steps[1] - steps[0]) * width
+    inside = np.abs(mu[0, latents]) <= steps[-1]
+    below = y_ticks + dataset.image_shape[0] / 2 + GAP / 2
+    axes.plot(own[inside], below[inside], "^", color=TEST, markersize=4)
+    return figure
+
+
 def digits(vae, dataset, count=10):
     """Ten images of each class.
 
@@ -242,6 +259,7 @@ OF_THE_MODEL = {
     "manifold": manifold,
     "posterior-means": posterior_means,
     "interpolations": interpolations,
+    "traversal": traversal,
     "digits": digits,
 }
 PICTURES = (*OF_THE_RUN, *OF_THE_MODEL)
@@ -269,9 +287,24 @@ def draw(run, names, *model):
 
 @command("python -m npvae.plot")
 def main(arguments=None):
-    """Draw every picture that the run allows; print where each lies."""
-    parser = run_parser("python -m npvae.plot", "Draw the pictures of a run into its folder images/.")
-    options = parser.parse_args(arguments)
+    """Draw every picture that the run allows and print where each lies, or compare several runs."""
+    parser = run_parser(
+        "python -m npvae.plot",
+        "Draw the pictures of a run into its folder images/, or compare several runs: their learning curves in one"
+        " picture, and what differs in their settings and results.",
+    )
+    parser.add_argument("others", metavar="RUN", nargs="*", help="runs to compare it with")
+    parser.add_argument("--out", metavar="FILE", help="picture of a comparison (default: comparison.png)")
+    options = parser.parse_intermixed_args(arguments)
+    if options.others:
+        if options.data_dir:
+            parser.error("--data-dir is of no use with several runs: a comparison needs no data")
+        if options.out and not options.out.endswith(".png"):
+            parser.error(f"--out {options.out}: expected a name that ends in .png")
+        print("\n".join(compare([options.run, *options.others], options.out or "comparison.png")))
+        return 0
+    if options.out:
+        parser.error("--out is the picture of a comparison: name two runs or more")
 
     run = Run.open(options.run, options.data_dir)
     dataset, vae = run.dataset(), run.vae()
