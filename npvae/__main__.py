@@ -8,7 +8,8 @@ from npvae.commands import OneLineParser, command
 COMMANDS = {
     "train": "train a model and evaluate it after every epoch",
     "evaluate": "the bounds of a run on its test set, and log p(x)",
-    "plot": "the pictures of a run",
+    "plot": "the pictures of a run, or the curves of several",
+    "explore": "a run as a page to play with, in a browser",
     "exercises": "write a VAE of your own, and be told what is wrong",
     "gradcheck": "derivatives by hand against numerical ones",
 }

@@ -1,6 +1,7 @@
 import gzip
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -106,6 +107,18 @@ def finished(few_digits, tmp_path_factory):
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
     return folder, process.stdout
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; closed after each module, because while it runs an event loop does, in the way of others."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip(f"no browser is installed: looked for {', '.join(names)}")
+    playwright = pytest.importorskip("playwright.sync_api").sync_playwright()
+    with playwright as driver, driver.chromium.launch(executable_path=path, args=["--no-sandbox"]) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -1,0 +1,242 @@
+// The page: what it knows, what it shows, and how one leads to the other.
+"use strict";
+
+const DRAWS = 8; // samples of z that the numbers are means over
+const PER_PAGE = 12; // thumbnails
+
+const run = JSON.parse(element("run").textContent);
+const vae = new VAE(run.settings, new Float32Array(fromBase64(run.parameters).buffer));
+window.npvae = onPlainArrays(vae, run.settings);
+
+// All that the panels look at. `change` follows from a new image or label, `render` from anything else.
+const explorer = {
+    run,
+    vae,
+    shape: run.settings.imageShape,
+    images: [], // (D) each, to pick from
+    means: [], // of q(z|x) of each, (J)
+    zero: new Float64Array(vae.latent),
+    order: [...run.reference.klOfLatents.keys()].sort((a, b) => run.reference.klOfLatents[b] - run.reference.klOfLatents[a]),
+    noise: new Noise(1),
+    x: new Float64Array(vae.pixels),
+    label: 0, // and y, one-hot, where the model is conditional
+    y: null,
+    q: null, // of x: hidden, mu, logvar
+    eps: [], // (J) each
+    amount: 1, // of the noise: 0 is the mean
+    chosen: 0, // sample
+    terms: null, // of −ELBO, and what the samples decode to
+
+    get legend() {
+        return run.labels ? [...new Set(run.labels)].sort((a, b) => a - b).map((label) => [label, this.classColour(label)]) : [];
+    },
+    classColour: (label) => run.classColours[label % run.classColours.length],
+    colourOf: (i) => (run.labels ? explorer.classColour(run.labels[i]) : css("accent")),
+    labelOf: (i) => (vae.classes ? oneHot(run.labels[i], vae.classes) : null),
+    // z of each sample
+    samples: () => explorer.eps.map((eps) => reparameterize(explorer.q, eps.map((value) => explorer.amount * value))),
+};
+
+
+const panels = {};
+
+function change() {
+    explorer.y = vae.classes ? oneHot(explorer.label, vae.classes) : null;
+    explorer.q = vae.encode(explorer.x, explorer.y);
+    panels.bound.clear();
+    renewLoss();
+}
+
+function renewLoss() {
+    explorer.terms = vae.loss(explorer.x, explorer.q, explorer.eps, explorer.y);
+    explorer.render();
+}
+
+explorer.renewNoise = () => {
+    explorer.eps = Array.from({ length: DRAWS }, () => explorer.noise.normal(vae.latent));
+    if (explorer.q) renewLoss();
+};
+
+explorer.render = () => {
+    paint(element("x"), explorer.x, explorer.shape);
+    paint(element("reconstruction"), vae.decode(explorer.q.mu, explorer.y).mean, explorer.shape);
+    renderTerms();
+    panels[shownTab().getAttribute("aria-controls")].render();
+};
+
+// the numbers
+
+function renderTerms() {
+    const { reference, dataset } = run;
+    for (const name of ["reconstruction", "kl", "loss"]) element(`term-${name}`).textContent = inDigits(explorer.terms[name]);
+    const { loss } = explorer.terms;
+    const percentiles = reference.percentilesOfLoss;
+    const above = percentiles.findLastIndex((value) => value <= loss); // so many percent of the test images cost less
+    const all = reference.examples.toLocaleString("en");
+    const words = !explorer.x.some(Boolean)
+        ? "An empty image."
+        : loss > percentiles[100]
+          ? `It costs more nats than any of ${all} test images of ${dataset}: the model has seen nothing like it.`
+          : above < 0
+            ? `It costs fewer nats than any of ${all} test images of ${dataset}.`
+            : `It costs more nats than ${above} % of ${all} test images of ${dataset}.`;
+    element("verdict").textContent = words;
+    const at = scaleOf(loss);
+    setAttributes(element("scale").querySelector(".here"), { transform: `translate(${at} 0)` });
+}
+
+// Where a loss lies on the scale, which is the middle 98 % of the test images and as much again to the right.
+function scaleOf(loss) {
+    const [low, , high] = [1, 50, 99].map((percent) => run.reference.percentilesOfLoss[percent]);
+    return 6 + 228 * Math.min(1, Math.max(0, (loss - low) / (2 * (high - low) || 1)));
+}
+
+function drawScale() {
+    const { percentilesOfLoss: percentiles } = run.reference;
+    const scale = element("scale");
+    scale.append(makeSVG("line", { x1: 6, x2: 234, y1: 14, y2: 14, class: "grid" }));
+    for (let percent = 1; percent < 99; percent++) {
+        const [from, to] = [scaleOf(percentiles[percent]), scaleOf(percentiles[percent + 1])];
+        const share = Math.min(percent, 99 - percent) / 50;
+        scale.append(makeSVG("rect", { x: from, width: Math.max(0.3, to - from), y: 8, height: 12, class: "usual", opacity: 0.15 + 0.7 * share }));
+    }
+    scale.append(makeSVG("text", { x: scaleOf(percentiles[50]), y: 32, class: "middle" }, "test images"));
+    scale.append(makeSVG("text", { x: 234, y: 32, class: "right" }, "more nats →"));
+    scale.append(makeSVG("path", { d: "M0 20 L-5 3 L5 3 Z", class: "here" }));
+}
+
+// images to pick from
+
+let firstThumbnail = 0;
+const thumbnails = Array.from({ length: PER_PAGE }, (_, i) => {
+    const made = pixelButton("", () => pick(firstThumbnail + i));
+    element("thumbnails").append(made.button);
+    return made;
+});
+
+function pick(i) {
+    if (vae.classes) element("label").value = explorer.label = run.labels[i];
+    pad.pick(explorer.images[i]);
+}
+
+function turnTo(first) {
+    const { images } = explorer;
+    firstThumbnail = Math.min(Math.max(0, first), Math.max(0, images.length - PER_PAGE));
+    thumbnails.forEach(({ button, canvas }, place) => {
+        const i = firstThumbnail + place;
+        button.hidden = i >= images.length;
+        if (button.hidden) return;
+        paint(canvas, images[i], explorer.shape);
+        button.title = `image ${i + 1} of ${images.length} from ${run.imagesFrom}` + (run.labels ? `, a ${run.labels[i]}` : "");
+        button.setAttribute("aria-label", button.title);
+    });
+    element("previous").disabled = firstThumbnail === 0;
+    element("next").disabled = firstThumbnail + PER_PAGE >= images.length;
+}
+
+element("previous").addEventListener("click", () => turnTo(firstThumbnail - PER_PAGE));
+element("next").addEventListener("click", () => turnTo(firstThumbnail + PER_PAGE));
+
+// the pad
+
+let pad; // as soon as there is an image for it
+
+function makePad() {
+    pad = new Pad(element("pad"), explorer.shape, run.ink, () => {
+        explorer.x = run.binary ? pad.x.map((value) => Number(value >= 0.5)) : pad.x;
+        change();
+    });
+    element("clear").addEventListener("click", () => pad.clear());
+    element("erase").addEventListener("click", (event) => {
+        pad.erasing = !pad.erasing;
+        event.target.setAttribute("aria-pressed", pad.erasing);
+    });
+}
+
+element("label").addEventListener("change", (event) => {
+    explorer.label = Number(event.target.value);
+    change();
+});
+
+// tabs, as the ARIA practices have them: arrow keys move between them
+
+const tabs = [...document.querySelectorAll("[role=tab]")];
+const shownTab = () => tabs.find((tab) => tab.getAttribute("aria-selected") === "true");
+
+function showTab(shown) {
+    for (const tab of tabs) {
+        tab.setAttribute("aria-selected", tab === shown);
+        tab.tabIndex = tab === shown ? 0 : -1;
+        element(tab.getAttribute("aria-controls")).hidden = tab !== shown;
+    }
+    if (explorer.terms) explorer.render();
+}
+
+for (const tab of tabs) {
+    tab.addEventListener("click", () => showTab(tab));
+    tab.addEventListener("keydown", (event) => {
+        const seen = tabs.filter((other) => !other.hidden);
+        const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+        if (!step) return;
+        const next = seen[(seen.indexOf(tab) + step + seen.length) % seen.length];
+        next.focus();
+        showTab(next);
+    });
+}
+
+// begin
+
+function describe() {
+    const trained = `trained on ${run.dataset} for ${run.epochs} epoch${run.epochs === 1 ? "" : "s"}`;
+    element("about").textContent = `the ${run.model}, ${trained}; x are ${run.protocol}`;
+    for (const target of document.querySelectorAll(".evidence")) target.textContent = `log ${run.evidence}`;
+    for (const [name, value] of Object.entries({ loss: "loss", kl: "kl", reconstruction: "reconstruction" })) {
+        element(`usual-${name}`).textContent = inDigits(run.reference[value]);
+    }
+    element("pad-note").textContent = !run.ink
+        ? "Draw over an image, and see what that costs."
+        : "What you draw on an empty pad is scaled and centred as MNIST's digits are" +
+          (run.binary ? ", and binarized at ½." : ". Over an image it stays where it is.");
+    element("label-control").hidden = !vae.classes;
+    for (let label = 0; label < vae.classes; label++) element("label").append(make("option", { value: label }, String(label)));
+}
+
+async function unpackedFilm({ grids, mu, ...film }) {
+    const unpacked = grids.map(async (grid) => ({ ...grid, pixels: await inflated(grid.pixels) }));
+    const all = mu && new Float32Array((await inflated(mu)).buffer);
+    const each = all && all.length / film.frames.length;
+    const means = all && film.frames.map((_, i) => all.subarray(i * each, (i + 1) * each));
+    return { ...film, mu: means, grids: await Promise.all(unpacked) };
+}
+
+async function begin() {
+    readColours();
+    describe();
+    drawScale();
+    showTab(tabs[0]);
+    explorer.renewNoise();
+    const pixels = await inflated(run.images);
+    for (let start = 0; start < pixels.length; start += vae.pixels) {
+        explorer.images.push(Float64Array.from(pixels.subarray(start, start + vae.pixels), (byte) => byte / 255));
+    }
+    explorer.means = explorer.images.map((x, i) => vae.encode(x, explorer.labelOf(i)).mu);
+    panels.encode = { render: makeEncodePanel(explorer) };
+    panels.walk = makeWalkPanel(explorer);
+    panels.inside = { render: makeInsidePanel(explorer) };
+    panels.bound = makeBoundPanel(explorer);
+    if (run.film) {
+        panels.learning = makeLearningPanel(explorer, await unpackedFilm(run.film));
+        element("tab-learning").hidden = false;
+    }
+    panels.walk.start(explorer.means[0], explorer.means.at(-1));
+    turnTo(0);
+    makePad();
+    pick(0);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+        readColours();
+        turnTo(firstThumbnail);
+        explorer.render();
+    });
+}
+
+begin();

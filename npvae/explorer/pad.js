@@ -1,0 +1,200 @@
+// The drawing pad, and how a drawing becomes an image as MNIST made its images: npvae/data/pictures.py.
+"use strict";
+
+const PAD = 280; // pixels of the pad's longer side, about
+const PEN = 24; // width of the pen in them
+const FIT = 20 / 28; // of the image's sides is for the ink
+const EDGE = 0.3; // of the strongest ink, where the ink's box ends
+
+// A grey image of any size: values from 0 to 1, row by row.
+class Grey {
+    constructor(rows, columns, values = new Float64Array(rows * columns)) {
+        Object.assign(this, { rows, columns, values });
+    }
+
+    // The part that just holds what is above a level, with a rim of so many pixels around it; null if nothing is.
+    box(level, rim = 0) {
+        let [top, bottom, left, right] = [this.rows, -1, this.columns, -1];
+        this.values.forEach((value, i) => {
+            if (value <= level) return;
+            const [row, column] = [Math.floor(i / this.columns), i % this.columns];
+            [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
+            [left, right] = [Math.min(left, column), Math.max(right, column)];
+        });
+        if (bottom < 0) return null;
+        const part = new Grey(bottom - top + 1 + 2 * rim, right - left + 1 + 2 * rim);
+        for (let row = 0; row < part.rows; row++) {
+            for (let column = 0; column < part.columns; column++) {
+                const [r, c] = [row + top - rim, column + left - rim];
+                const inside = r >= 0 && r < this.rows && c >= 0 && c < this.columns;
+                part.values[row * part.columns + column] = inside ? this.values[r * this.columns + c] : 0;
+            }
+        }
+        return part;
+    }
+
+    // Scaled with antialiasing: first the rows, then, of the turned image, what were the columns.
+    resized(rows, columns) {
+        return this.rowsResized(rows).turned().rowsResized(columns).turned();
+    }
+
+    rowsResized(rows) {
+        const scaled = new Grey(rows, this.columns);
+        triangles(this.rows, rows).forEach((weights, row) => {
+            for (const [from, weight] of weights) {
+                for (let c = 0; c < this.columns; c++) {
+                    scaled.values[row * this.columns + c] += weight * this.values[from * this.columns + c];
+                }
+            }
+        });
+        return scaled;
+    }
+
+    turned() {
+        const [rows, columns] = [this.columns, this.rows];
+        const values = this.values.map((_, i) => this.values[(i % columns) * this.columns + Math.floor(i / columns)]);
+        return new Grey(rows, columns, values);
+    }
+}
+
+// For each of the new pixels the [old pixel, weight] of a mean; weights fall to 0 a pixel away, new or old, the larger.
+function triangles(before, after) {
+    const scale = before / after;
+    return Array.from({ length: after }, (_, i) => {
+        const middle = (i + 0.5) * scale - 0.5;
+        const pairs = [];
+        for (let old = 0; old < before; old++) {
+            const weight = 1 - Math.abs(old - middle) / Math.max(1, scale);
+            if (weight > 0) pairs.push([old, weight]);
+        }
+        const total = sum(pairs.map(([, weight]) => weight));
+        return pairs.map(([old, weight]) => [old, weight / total]);
+    });
+}
+
+// As MNIST: the box of the ink scaled to 20/28 of the image, its centre of mass moved to the middle.
+function centred(drawing, [rows, columns]) {
+    const image = new Grey(rows, columns);
+    let box = drawing.box(EDGE);
+    if (!box) return image;
+    const scale = Math.min((FIT * rows) / box.rows, (FIT * columns) / box.columns);
+    box = drawing.box(EDGE, Math.max(1, Math.round(1 / scale))); // a pixel of the image more, for soft edges
+    const fitted = (side, length) => Math.min(side, Math.max(1, Math.round(length * scale)));
+    box = box.resized(fitted(rows, box.rows), fitted(columns, box.columns));
+    const most = Math.max(...box.values);
+    box.values = box.values.map((value) => value / most);
+    box = box.box(0);
+    const start = (side, length, place) => {
+        const mass = sum(box.values);
+        const balance = sum(box.values.map((value, i) => value * place(i))) / mass;
+        return Math.min(Math.max(Math.floor(side / 2) - Math.round(balance), 0), side - length);
+    };
+    const top = start(rows, box.rows, (i) => Math.floor(i / box.columns));
+    const left = start(columns, box.columns, (i) => i % box.columns);
+    box.values.forEach((value, i) => {
+        const [row, column] = [top + Math.floor(i / box.columns), left + (i % box.columns)];
+        image.values[row * columns + column] = Math.min(1, Math.max(0, value));
+    });
+    return image;
+}
+
+// A canvas to draw on, several of its pixels to one of the image. What is drawn on an empty pad is centred, if `centre`;
+// what is drawn over a picked image stays where it is.
+class Pad {
+    constructor(canvas, imageShape, centre, changed) {
+        this.shape = imageShape;
+        this.centre = centre;
+        this.changed = onceAFrame(changed);
+        this.grain = Math.max(1, Math.floor(PAD / Math.max(...imageShape)));
+        [canvas.height, canvas.width] = imageShape.map((side) => side * this.grain);
+        this.canvas = canvas;
+        this.context = canvas.getContext("2d", { willReadFrequently: true });
+        this.context.lineCap = this.context.lineJoin = "round";
+        this.context.lineWidth = Math.max(1, (PEN * Math.min(canvas.width, canvas.height)) / PAD);
+        this.erasing = false;
+        this.pen = [canvas.width / 2, canvas.height / 2]; // of the keyboard
+        this.penIsDown = false;
+        this.clear();
+        this.listen();
+    }
+
+    clear() {
+        this.picked = null;
+        this.overPicked = false;
+        this.context.fillStyle = "black";
+        this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
+        this.changed();
+    }
+
+    pick(x) {
+        this.picked = x;
+        this.overPicked = true;
+        const [, columns] = this.shape;
+        x.forEach((value, i) => {
+            const grey = Math.round(255 * value);
+            this.context.fillStyle = `rgb(${grey} ${grey} ${grey})`;
+            const [row, column] = [Math.floor(i / columns), i % columns];
+            this.context.fillRect(column * this.grain, row * this.grain, this.grain, this.grain);
+        });
+        this.changed();
+    }
+
+    // The image, (D) in [0, 1].
+    get x() {
+        if (this.picked) return this.picked;
+        const { width, height } = this.canvas;
+        const { data } = this.context.getImageData(0, 0, width, height);
+        const drawing = new Grey(height, width);
+        for (let i = 0; i < drawing.values.length; i++) drawing.values[i] = data[4 * i] / 255;
+        return (this.centre && !this.overPicked ? centred(drawing, this.shape) : drawing.resized(...this.shape)).values;
+    }
+
+    stroke([x0, y0], [x1, y1]) {
+        this.picked = null;
+        this.context.strokeStyle = this.erasing ? "black" : "white";
+        this.context.beginPath();
+        this.context.moveTo(x0, y0);
+        this.context.lineTo(x1, y1);
+        this.context.stroke();
+        this.changed();
+    }
+
+    listen() {
+        const place = (event) => {
+            const box = this.canvas.getBoundingClientRect();
+            const [across, down] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+            return [across * this.canvas.width, down * this.canvas.height];
+        };
+        let last = null;
+        this.canvas.addEventListener("pointerdown", (event) => {
+            this.canvas.setPointerCapture(event.pointerId);
+            last = place(event);
+            this.stroke(last, last);
+        });
+        this.canvas.addEventListener("pointermove", (event) => {
+            if (!last) return;
+            for (const part of event.getCoalescedEvents?.() ?? [event]) {
+                const now = place(part);
+                this.stroke(last, now);
+                last = now;
+            }
+        });
+        for (const end of ["pointerup", "pointercancel"]) this.canvas.addEventListener(end, () => (last = null));
+        this.canvas.addEventListener("keydown", (event) => this.key(event));
+    }
+
+    key(event) {
+        const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+        if (event.key === " ") {
+            this.penIsDown = !this.penIsDown;
+            if (this.penIsDown) this.stroke(this.pen, this.pen);
+        } else if (event.key in steps) {
+            const limits = [this.canvas.width, this.canvas.height];
+            const step = this.context.lineWidth / 3;
+            const next = this.pen.map((at, i) => Math.min(limits[i], Math.max(0, at + step * steps[event.key][i])));
+            if (this.penIsDown) this.stroke(this.pen, next);
+            this.pen = next;
+        } else return;
+        event.preventDefault();
+    }
+}

@@ -1,0 +1,107 @@
+// What all parts of the page share: elements, numbers in words, arrays of pixels on a canvas.
+"use strict";
+
+const element = (id) => document.getElementById(id);
+
+// A new element with properties, and children that are elements or text; never markup, whatever the text.
+function make(name, properties = {}, ...children) {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
+}
+
+function makeSVG(name, attributes = {}, text = "") {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    setAttributes(made, attributes);
+    made.textContent = text;
+    return made;
+}
+
+function setAttributes(target, attributes) {
+    for (const [name, value] of Object.entries(attributes)) target.setAttribute(name, value);
+}
+
+const inDigits = (value, digits = 1) =>
+    value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−");
+
+const latentName = (j) => `z${String(j + 1).replace(/\d/g, (digit) => "₀₁₂₃₄₅₆₇₈₉"[digit])}`;
+
+// The colours of the style sheet, which are others in the dark: {name: [red, green, blue]}.
+let colours = {};
+
+function readColours() {
+    const style = getComputedStyle(document.body);
+    const names = ["ink", "paper", "negative", "zero", "positive", "text", "muted", "accent"];
+    colours = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).split(" ").map(Number)]));
+}
+
+const css = (name, alpha = 1) => `rgb(${colours[name].join(" ")} / ${alpha})`;
+
+// Paint an array, row by row, one pixel each, in colours from `from` at 0 to `to` at 1; beyond is cut off.
+function paint(canvas, values, [rows, columns], colourOf = inkOnPaper) {
+    canvas.width = columns;
+    canvas.height = rows;
+    const context = canvas.getContext("2d");
+    const image = context.createImageData(columns, rows);
+    for (let i = 0; i < values.length; i++) {
+        const [from, to, share] = colourOf(values[i]);
+        for (let c = 0; c < 3; c++) image.data[4 * i + c] = from[c] + share * (to[c] - from[c]);
+        image.data[4 * i + 3] = 255;
+    }
+    context.putImageData(image, 0, 0);
+}
+
+const inkOnPaper = (value) => [colours.paper, colours.ink, value];
+
+// Paint values of both signs; the largest of them, or `most`, has the full colour.
+function paintSigned(canvas, values, shape, most = values.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9)) {
+    paint(canvas, values, shape, (value) => [
+        colours.zero,
+        value < 0 ? colours.negative : colours.positive,
+        Math.min(1, Math.abs(value) / most),
+    ]);
+}
+
+// A canvas of pixels that can be pressed; `what` says to a screen reader what it shows.
+function pixelButton(what, pressed) {
+    const canvas = make("canvas", { className: "pixels" });
+    const button = make("button", { type: "button", className: "pixel-button", title: what, onclick: pressed }, canvas);
+    button.setAttribute("aria-label", what);
+    return { button, canvas };
+}
+
+// Call moved(across, down) with the pointer's place on a canvas, both from 0 to 1, while it is dragged over it.
+function onDrag(canvas, moved) {
+    const tell = (event) => {
+        const box = canvas.getBoundingClientRect();
+        moved((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    };
+    canvas.addEventListener("pointerdown", (event) => {
+        canvas.setPointerCapture(event.pointerId);
+        tell(event);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+        if (canvas.hasPointerCapture(event.pointerId)) tell(event);
+    });
+}
+
+// A function that calls `work` once, before the next frame is shown, however often it is called until then.
+function onceAFrame(work) {
+    let asked = false;
+    return () => {
+        if (asked) return;
+        asked = true;
+        requestAnimationFrame(() => {
+            asked = false;
+            work();
+        });
+    };
+}
+
+const nextFrame = () => new Promise(requestAnimationFrame);
+
+// The bytes that explore.py deflated.
+async function inflated(text) {
+    const stream = new Blob([fromBase64(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+}
