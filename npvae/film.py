@@ -70,13 +70,18 @@ def due(step):
     return step == 0 or step == round(10 ** (round(PER_DECADE * math.log10(step)) / PER_DECADE))
 
 
+def plane(side):
+    """z (side², 2) of Figure 4: equal steps in probability, put through the inverse CDF of the standard normal."""
+    quantiles = [NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)]
+    return np.array([(z1, z2) for z2 in reversed(quantiles) for z1 in quantiles], np.float32)
+
+
 def latents(vae):
     """(z (N, J), y (N, C) or None, columns): what the images of every frame are decoded from."""
     most = max(1, math.isqrt(PIXELS // vae.pixels))
-    if vae.latent == 2 and not vae.classes:  # figure 4 of the paper, as in `npvae.plot.manifold`
+    if vae.latent == 2 and not vae.classes:
         side = min(PLANE, most)
-        quantiles = [NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)]
-        return np.array([(z1, z2) for z2 in reversed(quantiles) for z1 in quantiles], np.float32), None, side
+        return plane(side), None, side
     rows = min(LABELS if vae.classes else SAMPLES, most)
     columns = min(rows, vae.classes) if vae.classes else rows
     rng = np.random.default_rng(SEED)
@@ -88,8 +93,8 @@ def latents(vae):
 
 def look(vae, dataset):
     """The fields of a frame that depend on the parameters."""
-    plane = vae.latent == 2
-    rows = slice(0, PLACED if plane else MEASURED)
+    placed = vae.latent == 2
+    rows = slice(0, PLACED if placed else MEASURED)
     x, y = batch(dataset.test_images, rows), one_hot(dataset.test_labels, rows, vae.classes)  # (M, D)
     all_mu, all_logvar = vae.encode(x, y)  # (M, J)
     x, mu, logvar, y_x = x[:MEASURED], all_mu[:MEASURED], all_logvar[:MEASURED], None if y is None else y[:MEASURED]
@@ -99,7 +104,7 @@ def look(vae, dataset):
     z, y_z, columns = latents(vae)
     fields = {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl, "columns": columns}
     fields["images"] = to_bytes(vae.decode(z, y_z))
-    if plane:
+    if placed:
         return fields | {"mu": all_mu}
     shown = slice(0, max(1, min(RECONSTRUCTED, PIXELS // vae.pixels)))
     return fields | {"reconstructions": to_bytes(vae.decode(mu[shown], None if y is None else y[shown]))}
@@ -260,7 +265,7 @@ def scenery(shown, dataset, config):
         axes.spines[:].set_color("0.8")
         return axes
 
-    def plane(axes, place):
+    def mark(axes, place):
         marks = {place(z): f"{z}".replace("-", "−") for z in range(-9, 10) if 0.01 < place(z) < 0.99}
         axes.set_xticks(list(marks), list(marks.values()))
         axes.set_yticks(list(marks), list(marks.values()))
@@ -273,14 +278,14 @@ def scenery(shown, dataset, config):
         titles = ["The latent plane, decoded"]
         height, width = dataset.image_shape
         rows = len(last.images) // last.columns
-        plane(panel(IMAGES.around(rows * height, last.columns * width)), NormalDist().cdf)
+        mark(panel(IMAGES.around(rows * height, last.columns * width)), NormalDist().cdf)
     if last.mu is None:
         titles.append("Test images over their reconstructions")
     else:
         titles.append(f"Posterior means of {len(last.mu):,} test images")
         limit = max(2.5, 1.1 * np.quantile(np.abs(last.mu), 0.99))  # few lie further out
         axes = panel(BESIDE)
-        plane(axes, lambda z: (1 + z / limit) / 2)
+        mark(axes, lambda z: (1 + z / limit) / 2)
         for radius in (1, 2, 3):  # sigma of the prior is 1
             axes.add_patch(Circle((0.5, 0.5), radius / limit / 2, fill=False, color="0.85", linewidth=0.8))
         classes = [] if dataset.test_labels is None else np.unique(dataset.test_labels[: len(last.mu)])

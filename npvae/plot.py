@@ -2,7 +2,6 @@
 
 import json
 import sys
-from statistics import NormalDist
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +11,7 @@ from npvae.comparison import compare, panels
 from npvae.data.pixels import batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.files import replacing
+from npvae.film import plane
 from npvae.runs import Run, require_fit, run_parser
 from npvae.vae import reparameterize
 
@@ -105,12 +105,11 @@ def manifold(vae, dataset, side=20):
         raise NotApplicable(f"needs a run with --latent 2, this one has {vae.latent}")
     if vae.classes:
         raise NotApplicable("a conditional run has a plane for each label: see digits.png")
-    quantiles = [NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)]
-    z = np.array([(z1, z2) for z2 in reversed(quantiles) for z1 in quantiles], np.float32)  # (side², 2)
+    z = plane(side)  # (side², 2)
     title = "The decoded latent plane at equal steps in probability"
     figure = picture(title, vae.decode(z), side, dataset.image_shape, ink=dataset.ink)
-    figure.axes[0].set_xlabel(f"z₁ from {quantiles[0]:.2f} to {quantiles[-1]:.2f}")
-    figure.axes[0].set_ylabel(f"z₂ from {quantiles[0]:.2f} to {quantiles[-1]:.2f}")
+    figure.axes[0].set_xlabel(f"z₁ from {z[0, 0]:.2f} to {z[-1, 0]:.2f}")
+    figure.axes[0].set_ylabel(f"z₂ from {z[-1, 1]:.2f} to {z[0, 1]:.2f}")
     return figure
 
 
