@@ -53,7 +53,9 @@ function makeBoundPanel(explorer) {
         const [low, high] = [Math.min(elbo - 4, ...all), Math.max(elbo + 4, ...all)];
         const up = (nats) => 270 - ((nats - low) / (high - low)) * 250;
         chart.replaceChildren();
-        const step = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000].find((size) => (high - low) / size <= 6) ?? 10000;
+        const step =
+            [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000].find((size) => (high - low) / size <= 6) ??
+            10000;
         for (let nats = Math.ceil(low / step) * step; nats <= high; nats += step) {
             chart.append(makeSVG("line", { x1: 60, x2: 630, y1: up(nats), y2: up(nats), class: "grid" }));
             chart.append(makeSVG("text", { x: 52, y: up(nats) + 4, class: "right" }, inDigits(nats, 0)));
@@ -66,11 +68,20 @@ function makeBoundPanel(explorer) {
             const found = estimates.get(K);
             chart.append(makeSVG("text", { x: middle, y: 292, class: "middle" }, `K = ${K}`));
             found.forEach((nats, n) => {
-                chart.append(makeSVG("circle", { cx: middle + (((n * 0.618) % 1) - 0.5) * 60, cy: up(nats), r: 4, class: "estimate" }));
+                chart.append(
+                    makeSVG("circle", {
+                        cx: middle + (((n * 0.618) % 1) - 0.5) * 60,
+                        cy: up(nats),
+                        r: 4,
+                        class: "estimate",
+                    }),
+                );
             });
             if (found.length) {
                 const at = up(mean(found));
-                chart.append(makeSVG("line", { x1: middle - 42, x2: middle + 42, y1: at, y2: at, class: "mean" }));
+                chart.append(
+                    makeSVG("line", { x1: middle - 42, x2: middle + 42, y1: at, y2: at, class: "mean" }),
+                );
             }
             const cells = [K, found.length ? inDigits(mean(found), 2) : "–"];
             cells.push(found.length > 1 ? inDigits(spread(found), 2) : "–", found.length);

@@ -23,7 +23,10 @@ function makeEncodePanel(explorer) {
     for (const [name, title] of [
         ["latent", "sorted by their KL on the test set"],
         ["KL", "nats, of this x; the mean of the test set is the dark line"],
-        [`from −${reach} to ${reach}`, "grey: the prior at one sigma; colour: q(z|x) at one and two sigma; dots: samples"],
+        [
+            `from −${reach} to ${reach}`,
+            "grey: the prior at one sigma; colour: q(z|x) at one and two sigma; dots: samples",
+        ],
         ["mu", "mean of q(z|x)"],
         ["sigma", "standard deviation of q(z|x)"],
         ["eps", "the noise of the chosen sample"],
@@ -38,14 +41,30 @@ function makeEncodePanel(explorer) {
     const rows = shown.map((j) => {
         const dead = !explorer.run.reference.active[j];
         const bar = makeSVG("rect", { class: "kl", x: 0, y: 5, height: 12 });
-        const klDrawing = makeSVG("svg", { viewBox: "0 0 60 22", "aria-hidden": "true", class: "kl-drawing" });
+        const klDrawing = makeSVG("svg", {
+            viewBox: "0 0 60 22",
+            "aria-hidden": "true",
+            class: "kl-drawing",
+        });
         const usual = (explorer.run.reference.klOfLatents[j] / mostKL) * 30;
         klDrawing.append(bar, makeSVG("line", { x1: usual, x2: usual, y1: 2, y2: 20, class: "usual" }));
 
-        const drawing = makeSVG("svg", { viewBox: `0 0 ${WIDE} 22`, "aria-hidden": "true", class: "latent-drawing" });
-        const parts = { two: ["rect", "two-sigma"], one: ["rect", "one-sigma"], mean: ["line", "mean"], arrow: ["line", "arrow"] };
+        const drawing = makeSVG("svg", {
+            viewBox: `0 0 ${WIDE} 22`,
+            "aria-hidden": "true",
+            class: "latent-drawing",
+        });
+        const parts = {
+            two: ["rect", "two-sigma"],
+            one: ["rect", "one-sigma"],
+            mean: ["line", "mean"],
+            arrow: ["line", "arrow"],
+        };
         const prior = { x: across(-1), width: across(1) - across(-1), y: 2, height: 18, class: "prior" };
-        drawing.append(makeSVG("rect", prior), makeSVG("line", { x1: across(0), x2: across(0), y1: 0, y2: 22, class: "zero" }));
+        drawing.append(
+            makeSVG("rect", prior),
+            makeSVG("line", { x1: across(0), x2: across(0), y1: 0, y2: 22, class: "zero" }),
+        );
         const made = {};
         for (const [name, [kind, style]] of Object.entries(parts)) {
             made[name] = makeSVG(kind, { class: style });
@@ -56,10 +75,25 @@ function makeEncodePanel(explorer) {
 
         const cells = Array.from({ length: 5 }, () => make("td"));
         const name = make("th", { scope: "row" }, latentName(j));
-        if (dead) name.append(make("small", { title: "the variance of mu over the test set is below 0.01" }, " dead"));
+        if (dead)
+            name.append(
+                make("small", { title: "the variance of mu over the test set is below 0.01" }, " dead"),
+            );
         const kl = make("td", { className: "kl-cell" }, klDrawing, cells[0].appendChild(make("span")));
         const [, mu, sigma, eps, z] = cells;
-        body.append(make("tr", { className: dead ? "dead" : "" }, name, kl, make("td", {}, drawing), mu, sigma, eps, z));
+        body.append(
+            make(
+                "tr",
+                { className: dead ? "dead" : "" },
+                name,
+                kl,
+                make("td", {}, drawing),
+                mu,
+                sigma,
+                eps,
+                z,
+            ),
+        );
         return { j, bar, klText: kl.lastChild, dots, ...made, cells: [mu, sigma, eps, z] };
     });
     const more = order.length - shown.length;
@@ -79,27 +113,42 @@ function makeEncodePanel(explorer) {
     return function render() {
         const { q, terms, eps, amount, chosen } = explorer;
         const z = explorer.samples();
-        const images = (amount === 1 ? terms.decoded : z.map((sample) => vae.decode(sample, explorer.y))).map(({ mean }) => mean);
+        const images = (amount === 1 ? terms.decoded : z.map((sample) => vae.decode(sample, explorer.y))).map(
+            ({ mean }) => mean,
+        );
         samples.forEach(({ button, canvas }, i) => {
             paint(canvas, images[i], explorer.shape);
             button.setAttribute("aria-pressed", i === chosen);
         });
         element("amount-value").textContent =
-            amount === 1 ? "z = mu + sigma ⊙ eps" : amount === 0 ? "z = mu" : `z = mu + ${inDigits(amount, 2)} · sigma ⊙ eps`;
+            amount === 1
+                ? "z = mu + sigma ⊙ eps"
+                : amount === 0
+                  ? "z = mu"
+                  : `z = mu + ${inDigits(amount, 2)} · sigma ⊙ eps`;
         for (const { j, bar, klText, dots, one, two, mean, arrow, cells } of rows) {
             const [mu, sigma] = [q.mu[j], Math.exp(q.logvar[j] / 2)];
             setAttributes(bar, { width: Math.min(60, (terms.klOfLatents[j] / mostKL) * 30) });
             klText.textContent = inDigits(terms.klOfLatents[j], 2);
-            for (const [rect, width, y] of [[one, 1, 5], [two, 2, 8]]) {
+            for (const [rect, width, y] of [
+                [one, 1, 5],
+                [two, 2, 8],
+            ]) {
                 const [left, right] = [across(mu - width * sigma), across(mu + width * sigma)];
                 setAttributes(rect, { x: left, width: Math.max(1.5, right - left), y, height: 22 - 2 * y });
             }
             setAttributes(mean, { x1: across(mu), x2: across(mu), y1: 2, y2: 20 });
             setAttributes(arrow, { x1: across(mu), x2: across(z[chosen][j]), y1: 11, y2: 11 });
             dots.forEach((dot, i) => {
-                setAttributes(dot, { cx: across(z[i][j]), r: i === chosen ? 4.5 : 2, class: i === chosen ? "chosen" : "other" });
+                setAttributes(dot, {
+                    cx: across(z[i][j]),
+                    r: i === chosen ? 4.5 : 2,
+                    class: i === chosen ? "chosen" : "other",
+                });
             });
-            [mu, sigma, eps[chosen][j], z[chosen][j]].forEach((value, i) => (cells[i].textContent = inDigits(value, 2)));
+            [mu, sigma, eps[chosen][j], z[chosen][j]].forEach(
+                (value, i) => (cells[i].textContent = inDigits(value, 2)),
+            );
         }
         if (plane) {
             plane.draw({ q, samples: z, z: z[chosen] });

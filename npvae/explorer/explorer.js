@@ -16,7 +16,9 @@ const explorer = {
     images: [], // (D) each, to pick from
     means: [], // of q(z|x) of each, (J)
     zero: new Float64Array(vae.latent),
-    order: [...run.reference.klOfLatents.keys()].sort((a, b) => run.reference.klOfLatents[b] - run.reference.klOfLatents[a]),
+    order: [...run.reference.klOfLatents.keys()].sort(
+        (a, b) => run.reference.klOfLatents[b] - run.reference.klOfLatents[a],
+    ),
     noise: new Noise(1),
     x: new Float64Array(vae.pixels),
     label: 0, // and y, one-hot, where the model is conditional
@@ -28,15 +30,22 @@ const explorer = {
     terms: null, // of −ELBO, and what the samples decode to
 
     get legend() {
-        return run.labels ? [...new Set(run.labels)].sort((a, b) => a - b).map((label) => [label, this.classColour(label)]) : [];
+        return run.labels
+            ? [...new Set(run.labels)].sort((a, b) => a - b).map((label) => [label, this.classColour(label)])
+            : [];
     },
     classColour: (label) => run.classColours[label % run.classColours.length],
     colourOf: (i) => (run.labels ? explorer.classColour(run.labels[i]) : css("accent")),
     labelOf: (i) => (vae.classes ? oneHot(run.labels[i], vae.classes) : null),
     // z of each sample
-    samples: () => explorer.eps.map((eps) => reparameterize(explorer.q, eps.map((value) => explorer.amount * value))),
+    samples: () =>
+        explorer.eps.map((eps) =>
+            reparameterize(
+                explorer.q,
+                eps.map((value) => explorer.amount * value),
+            ),
+        ),
 };
-
 
 const panels = {};
 
@@ -68,7 +77,8 @@ explorer.render = () => {
 
 function renderTerms() {
     const { reference, dataset } = run;
-    for (const name of ["reconstruction", "kl", "loss"]) element(`term-${name}`).textContent = inDigits(explorer.terms[name]);
+    for (const name of ["reconstruction", "kl", "loss"])
+        element(`term-${name}`).textContent = inDigits(explorer.terms[name]);
     const { loss } = explorer.terms;
     const percentiles = reference.percentilesOfLoss;
     const above = percentiles.findLastIndex((value) => value <= loss); // so many percent of the test images cost less
@@ -98,7 +108,16 @@ function drawScale() {
     for (let percent = 1; percent < 99; percent++) {
         const [from, to] = [scaleOf(percentiles[percent]), scaleOf(percentiles[percent + 1])];
         const share = Math.min(percent, 99 - percent) / 50;
-        scale.append(makeSVG("rect", { x: from, width: Math.max(0.3, to - from), y: 8, height: 12, class: "usual", opacity: 0.15 + 0.7 * share }));
+        scale.append(
+            makeSVG("rect", {
+                x: from,
+                width: Math.max(0.3, to - from),
+                y: 8,
+                height: 12,
+                class: "usual",
+                opacity: 0.15 + 0.7 * share,
+            }),
+        );
     }
     scale.append(makeSVG("text", { x: scaleOf(percentiles[50]), y: 32, class: "middle" }, "test images"));
     scale.append(makeSVG("text", { x: 234, y: 32, class: "right" }, "more nats →"));
@@ -127,7 +146,9 @@ function turnTo(first) {
         button.hidden = i >= images.length;
         if (button.hidden) return;
         paint(canvas, images[i], explorer.shape);
-        button.title = `image ${i + 1} of ${images.length} from ${run.imagesFrom}` + (run.labels ? `, a ${run.labels[i]}` : "");
+        button.title =
+            `image ${i + 1} of ${images.length} from ${run.imagesFrom}` +
+            (run.labels ? `, a ${run.labels[i]}` : "");
         button.setAttribute("aria-label", button.title);
     });
     element("previous").disabled = firstThumbnail === 0;
@@ -190,7 +211,11 @@ function describe() {
     const trained = `trained on ${run.dataset} for ${run.epochs} epoch${run.epochs === 1 ? "" : "s"}`;
     element("about").textContent = `the ${run.model}, ${trained}; x are ${run.protocol}`;
     for (const target of document.querySelectorAll(".evidence")) target.textContent = `log ${run.evidence}`;
-    for (const [name, value] of Object.entries({ loss: "loss", kl: "kl", reconstruction: "reconstruction" })) {
+    for (const [name, value] of Object.entries({
+        loss: "loss",
+        kl: "kl",
+        reconstruction: "reconstruction",
+    })) {
         element(`usual-${name}`).textContent = inDigits(run.reference[value]);
     }
     element("pad-note").textContent = !run.ink
@@ -198,7 +223,8 @@ function describe() {
         : "What you draw on an empty pad is scaled and centred as MNIST's digits are" +
           (run.binary ? ", and binarized at ½." : ". Over an image it stays where it is.");
     element("label-control").hidden = !vae.classes;
-    for (let label = 0; label < vae.classes; label++) element("label").append(make("option", { value: label }, String(label)));
+    for (let label = 0; label < vae.classes; label++)
+        element("label").append(make("option", { value: label }, String(label)));
 }
 
 async function unpackedFilm({ grids, mu, ...film }) {
@@ -217,7 +243,9 @@ async function begin() {
     explorer.renewNoise();
     const pixels = await inflated(run.images);
     for (let start = 0; start < pixels.length; start += vae.pixels) {
-        explorer.images.push(Float64Array.from(pixels.subarray(start, start + vae.pixels), (byte) => byte / 255));
+        explorer.images.push(
+            Float64Array.from(pixels.subarray(start, start + vae.pixels), (byte) => byte / 255),
+        );
     }
     explorer.means = explorer.images.map((x, i) => vae.encode(x, explorer.labelOf(i)).mu);
     panels.encode = { render: makeEncodePanel(explorer) };

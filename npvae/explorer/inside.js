@@ -21,82 +21,145 @@ function makeInsidePanel(explorer) {
 
     // Each stage: its name and shape, the equation, the lines, its values now, and for a hidden unit its weights.
     const stages = [];
-    stages.push({ name: "x", size: vae.pixels, equation: "the image", values: () => explorer.x, grid: shape, plain: true });
+    stages.push({
+        name: "x",
+        size: vae.pixels,
+        equation: "the image",
+        values: () => explorer.x,
+        grid: shape,
+        plain: true,
+    });
     hidden.forEach((units, i) => {
         const from = i ? prime("h", i - 1, hidden.length) : "x" + label;
         stages.push({
-            name: prime("h", i, hidden.length), size: units, grid: gridOf(units), sources: ["dense", run.settings.activation],
-            equation: `${activation} of [${from}] W + b`, values: () => explorer.q.hidden[i],
+            name: prime("h", i, hidden.length),
+            size: units,
+            grid: gridOf(units),
+            sources: ["dense", run.settings.activation],
+            equation: `${activation} of [${from}] W + b`,
+            values: () => explorer.q.hidden[i],
             weights: {
                 of: (unit) => vae.encoder.layers[i].W.filter((_, k) => k % units === unit),
-                size: i ? hidden[i - 1] : vae.pixels, grid: i ? gridOf(hidden[i - 1]) : shape, way: "into",
+                size: i ? hidden[i - 1] : vae.pixels,
+                grid: i ? gridOf(hidden[i - 1]) : shape,
+                way: "into",
             },
         });
     });
     const last = prime("h", hidden.length - 1, hidden.length);
     stages.push({
-        name: "mu", size: vae.latent, grid: gridOf(vae.latent), sources: ["encode"],
-        equation: `${last} W + b, the first ${vae.latent} columns`, values: () => explorer.q.mu,
+        name: "mu",
+        size: vae.latent,
+        grid: gridOf(vae.latent),
+        sources: ["encode"],
+        equation: `${last} W + b, the first ${vae.latent} columns`,
+        values: () => explorer.q.mu,
     });
     stages.push({
-        name: "logvar", size: vae.latent, grid: gridOf(vae.latent), equation: "log sigma², the other columns",
+        name: "logvar",
+        size: vae.latent,
+        grid: gridOf(vae.latent),
+        equation: "log sigma², the other columns",
         values: () => explorer.q.logvar,
     });
     stages.push({
-        name: "z", size: vae.latent, grid: gridOf(vae.latent), sources: ["reparameterize"],
-        equation: "mu + exp(logvar / 2) ⊙ eps", values: () => explorer.samples()[explorer.chosen],
+        name: "z",
+        size: vae.latent,
+        grid: gridOf(vae.latent),
+        sources: ["reparameterize"],
+        equation: "mu + exp(logvar / 2) ⊙ eps",
+        values: () => explorer.samples()[explorer.chosen],
     });
     const back = [...hidden].reverse();
     back.forEach((units, i) => {
         const from = i ? prime("h′", i - 1, back.length) : "z" + label;
         const next = back[i + 1] ?? vae.pixels;
         stages.push({
-            name: prime("h′", i, back.length), size: units, grid: gridOf(units), sources: ["dense", run.settings.activation],
-            equation: `${activation} of [${from}] W + b`, values: () => explorer.inside.hidden[i],
+            name: prime("h′", i, back.length),
+            size: units,
+            grid: gridOf(units),
+            sources: ["dense", run.settings.activation],
+            equation: `${activation} of [${from}] W + b`,
+            values: () => explorer.inside.hidden[i],
             weights: {
                 of: (unit) => {
                     const { W, b } = vae.decoder.layers[i + 1];
                     return W.subarray(unit * b.length, unit * b.length + next);
                 },
-                size: next, grid: back[i + 1] ? gridOf(next) : shape, way: "out of",
+                size: next,
+                grid: back[i + 1] ? gridOf(next) : shape,
+                way: "out of",
             },
         });
     });
     const gaussian = run.settings.likelihood === "gaussian";
     stages.push({
-        name: gaussian ? "outputs" : "logits", size: vae.outputs, grid: shape, sources: ["dense"],
+        name: gaussian ? "outputs" : "logits",
+        size: vae.outputs,
+        grid: shape,
+        sources: ["dense"],
         equation: `${prime("h′", back.length - 1, back.length)} W + b${gaussian ? "; shown: those of the means" : ""}`,
         values: () => explorer.inside.outputs.subarray(0, vae.pixels),
     });
     stages.push({
-        name: "E[x|z]", size: vae.pixels, grid: shape, sources: ["decode"], plain: true,
-        equation: "sigmoid of the above", values: () => explorer.inside.mean,
+        name: "E[x|z]",
+        size: vae.pixels,
+        grid: shape,
+        sources: ["decode"],
+        plain: true,
+        equation: "sigmoid of the above",
+        values: () => explorer.inside.mean,
     });
 
     for (const stage of stages) {
         stage.canvas = make("canvas", { className: "pixels" });
         stage.canvas.setAttribute("role", "img");
         stage.canvas.setAttribute("aria-label", `the values of ${stage.name}`);
-        const text = make("div", {}, make("h3", {}, stage.name, make("small", {}, ` (${stage.size.toLocaleString("en")})`)));
+        const text = make(
+            "div",
+            {},
+            make("h3", {}, stage.name, make("small", {}, ` (${stage.size.toLocaleString("en")})`)),
+        );
         text.append(make("p", {}, stage.equation), ...(stage.sources ?? []).map(lineOf));
         const item = make("li", {}, stage.canvas, text);
         if (stage.weights) item.append(makeWeights(stage));
         element("stages").append(item);
     }
     for (const [name, equation, sources, value] of [
-        ["log p(x|z)", gaussian ? "Σ log N(x; mean, sigma²), eq. 12" : "Σ x log y + (1 − x) log(1 − y), eq. 11",
-            [run.settings.likelihood], () => -explorer.inside.reconstruction],
+        [
+            "log p(x|z)",
+            gaussian ? "Σ log N(x; mean, sigma²), eq. 12" : "Σ x log y + (1 − x) log(1 − y), eq. 11",
+            [run.settings.likelihood],
+            () => -explorer.inside.reconstruction,
+        ],
         ["KL", "½ Σ (mu² + sigma² − 1 − log sigma²), Appendix B", ["kl"], () => explorer.terms.kl],
-        ["loss", "−ELBO = KL − log p(x|z), eq. 10", ["elbo"], () => explorer.inside.reconstruction + explorer.terms.kl],
+        [
+            "loss",
+            "−ELBO = KL − log p(x|z), eq. 10",
+            ["elbo"],
+            () => explorer.inside.reconstruction + explorer.terms.kl,
+        ],
     ]) {
         const number = make("strong");
-        element("stages").append(make("li", {}, number, make("div", {}, make("h3", {}, name), make("p", {}, equation), ...sources.map(lineOf))));
+        element("stages").append(
+            make(
+                "li",
+                {},
+                number,
+                make("div", {}, make("h3", {}, name), make("p", {}, equation), ...sources.map(lineOf)),
+            ),
+        );
         stages.push({ number, value });
     }
 
     function lineOf(name) {
         const { file, line, code } = run.sources[name];
-        return make("p", { className: "source" }, make("code", {}, code), make("small", {}, ` ${file}:${line}`));
+        return make(
+            "p",
+            { className: "source" },
+            make("code", {}, code),
+            make("small", {}, ` ${file}:${line}`),
+        );
     }
 
     // The weights of one unit as an image, chosen by number or by pointing at it.
@@ -108,7 +171,9 @@ function makeInsidePanel(explorer) {
             const weights = stage.weights.of(unit).subarray(0, stage.weights.size);
             paintSigned(canvas, padded(weights, stage.weights.grid), stage.weights.grid);
         };
-        number.addEventListener("input", () => show(Math.min(stage.size - 1, Math.max(0, Math.trunc(number.value)))));
+        number.addEventListener("input", () =>
+            show(Math.min(stage.size - 1, Math.max(0, Math.trunc(number.value)))),
+        );
         const point = (event) => {
             const box = stage.canvas.getBoundingClientRect();
             const [rows, columns] = stage.grid;
@@ -121,7 +186,12 @@ function makeInsidePanel(explorer) {
         stage.canvas.addEventListener("pointerdown", point);
         stage.canvas.classList.add("units");
         stage.show = () => show(Number(number.value));
-        return make("figure", {}, canvas, make("figcaption", {}, make("label", {}, `weights ${stage.weights.way} unit `, number)));
+        return make(
+            "figure",
+            {},
+            canvas,
+            make("figcaption", {}, make("label", {}, `weights ${stage.weights.way} unit `, number)),
+        );
     }
 
     return function render() {

@@ -39,7 +39,14 @@ function makeLearningPanel(explorer, film) {
         chart.append(makeSVG("text", { x: 52, y: y + 4, class: "right" }, inDigits(nats, 0)));
     }
     for (let step = 1; across(step) <= last; step *= 10) {
-        if (across(step) >= first) chart.append(makeSVG("text", { x: point({ step, loss: low })[0], y: 162, class: "middle" }, step.toLocaleString("en")));
+        if (across(step) >= first)
+            chart.append(
+                makeSVG(
+                    "text",
+                    { x: point({ step, loss: low })[0], y: 162, class: "middle" },
+                    step.toLocaleString("en"),
+                ),
+            );
     }
     chart.append(makeSVG("polyline", { points: film.frames.map(point).join(" "), class: "curve" }));
     const dot = makeSVG("circle", { r: 6, class: "chosen" });
@@ -89,7 +96,8 @@ function makeLearningPanel(explorer, film) {
             const start = (i * count + image) * rows * wide;
             const corner = Math.floor(image / columns) * (rows + 1) * width + (image % columns) * (wide + 1);
             for (let pixel = 0; pixel < rows * wide; pixel++) {
-                page[corner + Math.floor(pixel / wide) * width + (pixel % wide)] = pixels[start + pixel] / 255;
+                page[corner + Math.floor(pixel / wide) * width + (pixel % wide)] =
+                    pixels[start + pixel] / 255;
             }
         }
         paint(canvas, page, [height, width]);
@@ -109,7 +117,13 @@ function makeLearningPanel(explorer, film) {
         for (let n = 0; n < mu.length; n += 2) {
             context.fillStyle = film.labels ? explorer.classColour(film.labels[n / 2]) : css("accent");
             context.beginPath();
-            context.arc(200 + (200 * mu[n]) / film.reach, 200 - (200 * mu[n + 1]) / film.reach, 3.5, 0, 2 * Math.PI);
+            context.arc(
+                200 + (200 * mu[n]) / film.reach,
+                200 - (200 * mu[n + 1]) / film.reach,
+                3.5,
+                0,
+                2 * Math.PI,
+            );
             context.fill();
         }
     }

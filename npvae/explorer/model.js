@@ -121,7 +121,8 @@ class VAE {
     // The terms of −ELBO (eq. 10) for the noise eps (L, J), in nats, and what its samples decode to.
     loss(x, q, eps, y) {
         const decoded = eps.map((row) => this.decode(reparameterize(q, row), y));
-        const reconstruction = -sum(decoded.map(({ outputs }) => this.likelihood.logDensity(x, outputs))) / eps.length;
+        const reconstruction =
+            -sum(decoded.map(({ outputs }) => this.likelihood.logDensity(x, outputs))) / eps.length;
         const klOfLatents = gaussianKL(q);
         const kl = sum(klOfLatents);
         return { loss: reconstruction + kl, reconstruction, kl, klOfLatents, decoded };
@@ -147,8 +148,10 @@ class VAE {
 // a label's number or a one-hot [C]. Whatever is of another shape is a RangeError.
 function onPlainArrays(vae, settings) {
     function vector(array, length, name) {
-        const found = Array.isArray(array) || ArrayBuffer.isView(array) ? `${array.length} numbers` : typeof array;
-        if (found !== `${length} numbers`) throw new RangeError(`${name} is ${found}, expected ${length} numbers`);
+        const found =
+            Array.isArray(array) || ArrayBuffer.isView(array) ? `${array.length} numbers` : typeof array;
+        if (found !== `${length} numbers`)
+            throw new RangeError(`${name} is ${found}, expected ${length} numbers`);
         const values = Float64Array.from(array, (value) => (typeof value === "number" ? value : NaN));
         if (!values.every(Number.isFinite)) throw new RangeError(`${name} holds what is not a finite number`);
         return values;
@@ -209,7 +212,8 @@ class Noise {
 
     // (count) normal numbers
     normal(count) {
-        const draw = () => Math.sqrt(-2 * Math.log(1 - this.uniform())) * Math.cos(2 * Math.PI * this.uniform());
+        const draw = () =>
+            Math.sqrt(-2 * Math.log(1 - this.uniform())) * Math.cos(2 * Math.PI * this.uniform());
         return Float64Array.from({ length: count }, draw);
     }
 }

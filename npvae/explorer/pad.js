@@ -52,7 +52,9 @@ class Grey {
 
     turned() {
         const [rows, columns] = [this.columns, this.rows];
-        const values = this.values.map((_, i) => this.values[(i % columns) * this.columns + Math.floor(i / columns)]);
+        const values = this.values.map(
+            (_, i) => this.values[(i % columns) * this.columns + Math.floor(i / columns)],
+        );
         return new Grey(rows, columns, values);
     }
 }
@@ -146,7 +148,9 @@ class Pad {
         const { data } = this.context.getImageData(0, 0, width, height);
         const drawing = new Grey(height, width);
         for (let i = 0; i < drawing.values.length; i++) drawing.values[i] = data[4 * i] / 255;
-        return (this.centre && !this.overPicked ? centred(drawing, this.shape) : drawing.resized(...this.shape)).values;
+        return (
+            this.centre && !this.overPicked ? centred(drawing, this.shape) : drawing.resized(...this.shape)
+        ).values;
     }
 
     stroke([x0, y0], [x1, y1]) {
@@ -162,7 +166,10 @@ class Pad {
     listen() {
         const place = (event) => {
             const box = this.canvas.getBoundingClientRect();
-            const [across, down] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+            const [across, down] = [
+                (event.clientX - box.left) / box.width,
+                (event.clientY - box.top) / box.height,
+            ];
             return [across * this.canvas.width, down * this.canvas.height];
         };
         let last = null;
@@ -179,7 +186,8 @@ class Pad {
                 last = now;
             }
         });
-        for (const end of ["pointerup", "pointercancel"]) this.canvas.addEventListener(end, () => (last = null));
+        for (const end of ["pointerup", "pointercancel"])
+            this.canvas.addEventListener(end, () => (last = null));
         this.canvas.addEventListener("keydown", (event) => this.key(event));
     }
 
@@ -191,7 +199,9 @@ class Pad {
         } else if (event.key in steps) {
             const limits = [this.canvas.width, this.canvas.height];
             const step = this.context.lineWidth / 3;
-            const next = this.pen.map((at, i) => Math.min(limits[i], Math.max(0, at + step * steps[event.key][i])));
+            const next = this.pen.map((at, i) =>
+                Math.min(limits[i], Math.max(0, at + step * steps[event.key][i])),
+            );
             if (this.penIsDown) this.stroke(this.pen, next);
             this.pen = next;
         } else return;

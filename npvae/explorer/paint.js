@@ -22,7 +22,9 @@ function setAttributes(target, attributes) {
 }
 
 const inDigits = (value, digits = 1) =>
-    value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−");
+    value
+        .toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })
+        .replace("-", "−");
 
 const latentName = (j) => `z${String(j + 1).replace(/\d/g, (digit) => "₀₁₂₃₄₅₆₇₈₉"[digit])}`;
 
@@ -32,7 +34,9 @@ let colours = {};
 function readColours() {
     const style = getComputedStyle(document.body);
     const names = ["ink", "paper", "negative", "zero", "positive", "text", "muted", "accent"];
-    colours = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).split(" ").map(Number)]));
+    colours = Object.fromEntries(
+        names.map((name) => [name, style.getPropertyValue(`--${name}`).split(" ").map(Number)]),
+    );
 }
 
 const css = (name, alpha = 1) => `rgb(${colours[name].join(" ")} / ${alpha})`;
@@ -65,7 +69,11 @@ function paintSigned(canvas, values, shape, most = values.reduce((a, b) => Math.
 // A canvas of pixels that can be pressed; `what` says to a screen reader what it shows.
 function pixelButton(what, pressed) {
     const canvas = make("canvas", { className: "pixels" });
-    const button = make("button", { type: "button", className: "pixel-button", title: what, onclick: pressed }, canvas);
+    const button = make(
+        "button",
+        { type: "button", className: "pixel-button", title: what, onclick: pressed },
+        canvas,
+    );
     button.setAttribute("aria-label", what);
     return { button, canvas };
 }

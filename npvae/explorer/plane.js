@@ -6,7 +6,10 @@ const CELLS = 15; // decoded images in a row of the plane
 // Φ, the distribution function of the standard normal: Abramowitz & Stegun 1964, 7.1.26, to 1.5e-7.
 function normalCDF(z) {
     const t = 1 / (1 + (0.3275911 * Math.abs(z)) / Math.SQRT2);
-    const polynomial = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592].reduce((a, c) => a * t + c, 0);
+    const polynomial = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592].reduce(
+        (a, c) => a * t + c,
+        0,
+    );
     const tail = (polynomial * t * Math.exp((-z * z) / 2)) / 2;
     return z < 0 ? tail : 1 - tail;
 }
@@ -116,7 +119,8 @@ class Plane {
             context.strokeStyle = css("text");
             context.lineWidth = 2;
             context.beginPath();
-            for (let t = 0; t <= 1; t += 0.02) context.lineTo(...this.pixel(line[0].map((a, j) => a + t * (line[1][j] - a))));
+            for (let t = 0; t <= 1; t += 0.02)
+                context.lineTo(...this.pixel(line[0].map((a, j) => a + t * (line[1][j] - a))));
             context.stroke();
         }
         if (q) this.ellipses(context, q);
@@ -126,7 +130,10 @@ class Plane {
         });
         if (z) {
             context.lineWidth = 4;
-            for (const [radius, colour] of [[15, "paper"], [12, "text"]]) {
+            for (const [radius, colour] of [
+                [15, "paper"],
+                [12, "text"],
+            ]) {
                 context.strokeStyle = css(colour);
                 context.beginPath();
                 context.arc(...this.pixel(z), radius, 0, 2 * Math.PI);
@@ -146,7 +153,10 @@ class Plane {
         context.strokeRect(0, y, this.canvas.width, 0);
         for (let value = 1 - this.reach; value < this.reach; value++) {
             if (value === 0 || (this.byProbability && Math.abs(value) > 2)) continue;
-            const [across, up] = [this.place(value) * this.canvas.width, (1 - this.place(value)) * this.canvas.height];
+            const [across, up] = [
+                this.place(value) * this.canvas.width,
+                (1 - this.place(value)) * this.canvas.height,
+            ];
             const text = String(value).replace("-", "−");
             context.fillText(text, across - 6, this.canvas.height - 8);
             context.fillText(text, 6, up + 7);

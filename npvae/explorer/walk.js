@@ -6,6 +6,7 @@ const BETWEEN = 7; // images from one end of the line to the other, the ends amo
 function makeWalkPanel(explorer) {
     const { vae, order, shape } = explorer;
     const plane = vae.latent > 1 ? new Plane(element("plane"), explorer) : null;
+    const reach = plane ? plane.reach : 4;
     let z = explorer.zero;
     let ends = [explorer.zero, explorer.zero];
     let hovered = null;
@@ -24,7 +25,10 @@ function makeWalkPanel(explorer) {
         onDrag(canvas, (across, down) => go(plane.moved(z, across, down)));
         canvas.addEventListener("pointermove", (event) => {
             const box = canvas.getBoundingClientRect();
-            const over = plane.imageAt((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+            const over = plane.imageAt(
+                (event.clientX - box.left) / box.width,
+                (event.clientY - box.top) / box.height,
+            );
             if (over === hovered) return;
             hovered = over;
             draw();
@@ -50,7 +54,11 @@ function makeWalkPanel(explorer) {
                 draw();
             });
         }
-        for (const [id, property] of [["show-images", "showImages"], ["show-points", "showPoints"], ["by-probability", "byProbability"]]) {
+        for (const [id, property] of [
+            ["show-images", "showImages"],
+            ["show-points", "showPoints"],
+            ["by-probability", "byProbability"],
+        ]) {
             element(id).addEventListener("change", (event) => {
                 plane[property] = event.target.checked;
                 draw();
@@ -94,8 +102,7 @@ function makeWalkPanel(explorer) {
     element("take-to").addEventListener("click", () => setEnd(1, explorer.q.mu));
 
     const sliders = order.slice(0, ROWS).map((j) => {
-        const properties = { type: "range", min: -plane?.reach || -4, max: plane?.reach ?? 4, step: "0.01" };
-        const input = make("input", properties);
+        const input = make("input", { type: "range", min: -reach, max: reach, step: "0.01" });
         const value = make("output");
         const kl = explorer.run.reference.klOfLatents[j];
         input.addEventListener("input", () => {
@@ -103,7 +110,13 @@ function makeWalkPanel(explorer) {
             next[j] = Number(input.value);
             go(next);
         });
-        const label = make("label", { title: `${inDigits(kl, 2)} nats of KL on the test set` }, make("span", {}, nameOf(j)), input, value);
+        const label = make(
+            "label",
+            { title: `${inDigits(kl, 2)} nats of KL on the test set` },
+            make("span", {}, nameOf(j)),
+            input,
+            value,
+        );
         label.classList.toggle("dead", !explorer.run.reference.active[j]);
         element("sliders").append(label);
         return { j, input, value };
@@ -113,17 +126,23 @@ function makeWalkPanel(explorer) {
         const { mean } = vae.decode(z, explorer.y);
         paint(element("decoded"), mean, shape);
         element("z-value").textContent =
-            vae.latent <= 2 ? `z = (${[...z].map((value) => inDigits(value, 2)).join(", ")})` : `these ${vae.latent} numbers z`;
+            vae.latent <= 2
+                ? `z = (${[...z].map((value) => inDigits(value, 2)).join(", ")})`
+                : `these ${vae.latent} numbers z`;
         for (const { j, input, value } of sliders) {
             input.value = z[j];
             value.textContent = inDigits(z[j], 2);
         }
-        between.forEach(({ canvas }, i) => paint(canvas, vae.decode(along(i / (BETWEEN - 1)), explorer.y).mean, shape));
+        between.forEach(({ canvas }, i) =>
+            paint(canvas, vae.decode(along(i / (BETWEEN - 1)), explorer.y).mean, shape),
+        );
         if (!plane) return;
         plane.draw({ z, q: explorer.q, line: ends, hovered });
         plane.decode(z);
         const [across, up] = plane.axes.map((axis) => latentName(axis));
-        const span = plane.byProbability ? "at equal steps in probability" : `from −${plane.reach} to ${plane.reach}`;
+        const span = plane.byProbability
+            ? "at equal steps in probability"
+            : `from −${plane.reach} to ${plane.reach}`;
         element("plane-caption").textContent =
             `${across} across, ${up} up, ${span}. The ring is z: drag it. The ellipses are q(z|x) at one and two sigma.`;
     }
