@@ -152,6 +152,10 @@ def page(data):
     rows, columns = data["settings"]["imageShape"]
     places = {
         "title": html.escape(f"npvae explorer: {data['name']}"),
+        "about": html.escape(
+            f"{data['model']}, trained on {data['dataset']} for {data['epochs']:g} epoch{'s' * (data['epochs'] != 1)}; "
+            f"x are {data['protocol']}"
+        ),
         "kind": "ink" if data["ink"] else "grey",
         "rows": str(rows),
         "columns": str(columns),

@@ -70,8 +70,9 @@ function makeEncodePanel(explorer) {
             made[name] = makeSVG(kind, { class: style });
             drawing.append(made[name]);
         }
-        const dots = explorer.eps.map(() => makeSVG("circle", { cy: 11, r: 3 }));
-        drawing.append(...dots);
+        const dots = makeSVG("path", { class: "others" });
+        const dot = makeSVG("circle", { cy: 11, r: 4.5, class: "chosen" });
+        drawing.append(dots, dot);
 
         const cells = Array.from({ length: 5 }, () => make("td"));
         const name = make("th", { scope: "row" }, latentName(j));
@@ -94,7 +95,7 @@ function makeEncodePanel(explorer) {
                 z,
             ),
         );
-        return { j, bar, klText: kl.lastChild, dots, ...made, cells: [mu, sigma, eps, z] };
+        return { j, bar, klText: kl.lastChild, dots, dot, ...made, cells: [mu, sigma, eps, z] };
     });
     const more = order.length - shown.length;
     element("latents-note").textContent =
@@ -126,7 +127,7 @@ function makeEncodePanel(explorer) {
                 : amount === 0
                   ? "z = mu"
                   : `z = mu + ${inDigits(amount, 2)} · sigma ⊙ eps`;
-        for (const { j, bar, klText, dots, one, two, mean, arrow, cells } of rows) {
+        for (const { j, bar, klText, dots, dot, one, two, mean, arrow, cells } of rows) {
             const [mu, sigma] = [q.mu[j], Math.exp(q.logvar[j] / 2)];
             setAttributes(bar, { width: Math.min(60, (terms.klOfLatents[j] / mostKL) * 30) });
             klText.textContent = inDigits(terms.klOfLatents[j], 2);
@@ -139,13 +140,9 @@ function makeEncodePanel(explorer) {
             }
             setAttributes(mean, { x1: across(mu), x2: across(mu), y1: 2, y2: 20 });
             setAttributes(arrow, { x1: across(mu), x2: across(z[chosen][j]), y1: 11, y2: 11 });
-            dots.forEach((dot, i) => {
-                setAttributes(dot, {
-                    cx: across(z[i][j]),
-                    r: i === chosen ? 4.5 : 2,
-                    class: i === chosen ? "chosen" : "other",
-                });
-            });
+            // round ends make dots of lines without length
+            setAttributes(dots, { d: z.map((sample) => `M${across(sample[j])} 11h0`).join("") });
+            setAttributes(dot, { cx: across(z[chosen][j]) });
             [mu, sigma, eps[chosen][j], z[chosen][j]].forEach(
                 (value, i) => (cells[i].textContent = inDigits(value, 2)),
             );

@@ -208,15 +208,9 @@ for (const tab of tabs) {
 // begin
 
 function describe() {
-    const trained = `trained on ${run.dataset} for ${run.epochs} epoch${run.epochs === 1 ? "" : "s"}`;
-    element("about").textContent = `the ${run.model}, ${trained}; x are ${run.protocol}`;
     for (const target of document.querySelectorAll(".evidence")) target.textContent = `log ${run.evidence}`;
-    for (const [name, value] of Object.entries({
-        loss: "loss",
-        kl: "kl",
-        reconstruction: "reconstruction",
-    })) {
-        element(`usual-${name}`).textContent = inDigits(run.reference[value]);
+    for (const name of ["reconstruction", "kl", "loss"]) {
+        element(`usual-${name}`).textContent = inDigits(run.reference[name]);
     }
     element("pad-note").textContent = !run.ink
         ? "Draw over an image, and see what that costs."
@@ -267,4 +261,4 @@ async function begin() {
     });
 }
 
-begin();
+begin().finally(() => document.body.classList.remove("loading"));

@@ -12,22 +12,29 @@ class Grey {
         Object.assign(this, { rows, columns, values });
     }
 
-    // The part that just holds what is above a level, with a rim of so many pixels around it; null if nothing is.
-    box(level, rim = 0) {
+    // Where there is something above a level: {top, left, rows, columns}; null if nowhere.
+    extent(level) {
         let [top, bottom, left, right] = [this.rows, -1, this.columns, -1];
-        this.values.forEach((value, i) => {
-            if (value <= level) return;
-            const [row, column] = [Math.floor(i / this.columns), i % this.columns];
-            [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
-            [left, right] = [Math.min(left, column), Math.max(right, column)];
-        });
-        if (bottom < 0) return null;
-        const part = new Grey(bottom - top + 1 + 2 * rim, right - left + 1 + 2 * rim);
-        for (let row = 0; row < part.rows; row++) {
-            for (let column = 0; column < part.columns; column++) {
+        for (let row = 0, i = 0; row < this.rows; row++) {
+            for (let column = 0; column < this.columns; column++, i++) {
+                if (this.values[i] <= level) continue;
+                if (row < top) top = row;
+                bottom = row;
+                if (column < left) left = column;
+                if (column > right) right = column;
+            }
+        }
+        return bottom < 0 ? null : { top, left, rows: bottom - top + 1, columns: right - left + 1 };
+    }
+
+    // That part, with a rim of so many pixels around it.
+    cut({ top, left, rows, columns }, rim = 0) {
+        const part = new Grey(rows + 2 * rim, columns + 2 * rim);
+        for (let row = 0, i = 0; row < part.rows; row++) {
+            for (let column = 0; column < part.columns; column++, i++) {
                 const [r, c] = [row + top - rim, column + left - rim];
                 const inside = r >= 0 && r < this.rows && c >= 0 && c < this.columns;
-                part.values[row * part.columns + column] = inside ? this.values[r * this.columns + c] : 0;
+                part.values[i] = inside ? this.values[r * this.columns + c] : 0;
             }
         }
         return part;
@@ -77,15 +84,15 @@ function triangles(before, after) {
 // As MNIST: the box of the ink scaled to 20/28 of the image, its centre of mass moved to the middle.
 function centred(drawing, [rows, columns]) {
     const image = new Grey(rows, columns);
-    let box = drawing.box(EDGE);
-    if (!box) return image;
-    const scale = Math.min((FIT * rows) / box.rows, (FIT * columns) / box.columns);
-    box = drawing.box(EDGE, Math.max(1, Math.round(1 / scale))); // a pixel of the image more, for soft edges
+    const extent = drawing.extent(EDGE);
+    if (!extent) return image;
+    const scale = Math.min((FIT * rows) / extent.rows, (FIT * columns) / extent.columns);
+    let box = drawing.cut(extent, Math.max(1, Math.round(1 / scale))); // a pixel of the image more, for soft edges
     const fitted = (side, length) => Math.min(side, Math.max(1, Math.round(length * scale)));
     box = box.resized(fitted(rows, box.rows), fitted(columns, box.columns));
     const most = Math.max(...box.values);
     box.values = box.values.map((value) => value / most);
-    box = box.box(0);
+    box = box.cut(box.extent(0));
     const start = (side, length, place) => {
         const mass = sum(box.values);
         const balance = sum(box.values.map((value, i) => value * place(i))) / mass;
@@ -110,6 +117,7 @@ class Pad {
         this.grain = Math.max(1, Math.floor(PAD / Math.max(...imageShape)));
         [canvas.height, canvas.width] = imageShape.map((side) => side * this.grain);
         this.canvas = canvas;
+        this.ink = new Float64Array(canvas.width * canvas.height);
         this.context = canvas.getContext("2d", { willReadFrequently: true });
         this.context.lineCap = this.context.lineJoin = "round";
         this.context.lineWidth = Math.max(1, (PEN * Math.min(canvas.width, canvas.height)) / PAD);
