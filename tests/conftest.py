@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 # before NumPy is loaded, and for the commands that are started: on a busy machine waiting threads stall each other
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -119,6 +120,33 @@ def browser():
     playwright = pytest.importorskip("playwright.sync_api").sync_playwright()
     with playwright as driver, driver.chromium.launch(executable_path=path, args=["--no-sandbox"]) as browser:
         yield browser
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page in a browser without a network; in the end there was no error, and no request but for the page."""
+    context = browser.new_context(offline=True)
+    trouble, requests, opened = [], [], []
+    context.on("console", lambda message: message.type == "error" and trouble.append(message.text))
+    context.on("weberror", lambda error: trouble.append(str(error.error)))
+    context.on("request", lambda request: requests.append(unquote(request.url)))
+
+    def dismiss(dialog):
+        trouble.append(f"a dialog: {dialog.message}")
+        dialog.dismiss()
+
+    context.on("dialog", dismiss)
+
+    def open_page(path):
+        page = context.new_page()
+        opened.append(unquote(path.as_uri()))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    context.close()
+    assert trouble == []
+    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == opened
 
 
 @pytest.fixture

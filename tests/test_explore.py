@@ -12,7 +12,6 @@ import webbrowser
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -156,33 +155,6 @@ def pages(few_digits, tmp_path_factory):
         runs[name] = make_run(folder / name, data, "extreme" in name, **settings)
         write_page(runs[name])
     return runs
-
-
-@pytest.fixture
-def visit(browser):
-    """Open a page in a browser without a network; in the end there was no error, and no request but for the page."""
-    context = browser.new_context(offline=True)
-    trouble, requests, opened = [], [], []
-    context.on("console", lambda message: message.type == "error" and trouble.append(message.text))
-    context.on("weberror", lambda error: trouble.append(str(error.error)))
-    context.on("request", lambda request: requests.append(unquote(request.url)))
-
-    def dismiss(dialog):
-        trouble.append(f"a dialog: {dialog.message}")
-        dialog.dismiss()
-
-    context.on("dialog", dismiss)
-
-    def open_page(path):
-        page = context.new_page()
-        opened.append(unquote(path.as_uri()))
-        page.goto(path.as_uri())
-        return page
-
-    yield open_page
-    context.close()
-    assert trouble == []
-    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == opened
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -40,6 +40,17 @@ class Grey {
         return part;
     }
 
+    // Means of squares of so many pixels.
+    means(side) {
+        const small = new Grey(this.rows / side, this.columns / side);
+        this.values.forEach((value, i) => {
+            const [row, column] = [Math.floor(i / this.columns / side), Math.floor((i % this.columns) / side)];
+            small.values[row * small.columns + column] += value / side ** 2;
+        });
+        small.values = small.values.map((value) => Math.min(1, value)); // a sum can round to more
+        return small;
+    }
+
     // Scaled with antialiasing: first the rows, then, of the turned image, what were the columns.
     resized(rows, columns) {
         return this.rowsResized(rows).turned().rowsResized(columns).turned();
@@ -156,9 +167,8 @@ class Pad {
         const { data } = this.context.getImageData(0, 0, width, height);
         const drawing = new Grey(height, width);
         for (let i = 0; i < drawing.values.length; i++) drawing.values[i] = data[4 * i] / 255;
-        return (
-            this.centre && !this.overPicked ? centred(drawing, this.shape) : drawing.resized(...this.shape)
-        ).values;
+        const placed = this.centre && !this.overPicked ? centred(drawing, this.shape) : drawing.means(this.grain);
+        return placed.values;
     }
 
     stroke([x0, y0], [x1, y1]) {
@@ -166,7 +176,7 @@ class Pad {
         this.context.strokeStyle = this.erasing ? "black" : "white";
         this.context.beginPath();
         this.context.moveTo(x0, y0);
-        this.context.lineTo(x1, y1);
+        this.context.lineTo(x1 + 0.01, y1); // a line without any length would not be drawn
         this.context.stroke();
         this.changed();
     }
