@@ -108,7 +108,7 @@ def incomparable(configs):
         for config in configs
     ]
     names = [name for name in meanings[0] if len({meaning[name] for meaning in meanings}) > 1]
-    return f"Losses of different {', '.join(names)}: they cannot be compared." if names else None
+    return f"These losses cannot be compared: the runs differ in {', '.join(names)}." if names else None
 
 
 def bound(configs):

@@ -203,5 +203,10 @@ class Plane {
         context.strokeStyle = this.explorer.colourOf(i);
         context.lineWidth = 4;
         context.strokeRect(left, top, width, height);
+        if (this.explorer.run.labels) {
+            context.fillStyle = css("text");
+            context.font = "bold 24px system-ui, sans-serif";
+            context.fillText(String(this.explorer.run.labels[i]), left + 6, top + 24);
+        }
     }
 }
