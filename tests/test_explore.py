@@ -448,6 +448,12 @@ def test_every_file_of_the_page_is_installed():
     assert set((ROOT / "npvae/explorer").iterdir()) <= installed
 
 
+def test_the_page_in_the_docs_is_made_of_these_files():
+    page = (ROOT / "docs" / "explorer.html").read_text(encoding="utf-8")
+    for path in explore.PAGE.glob("*.[cj]s*"):
+        assert path.read_text(encoding="utf-8") in page, "make docs/explorer.html again: docs/explorer.md says how"
+
+
 def test_every_line_of_code_that_the_page_shows_is_there(pages):
     sources = data_in(pages["trained-bernoulli"].folder / "explorer.html")["sources"]
     assert set(sources) == set(explore.SOURCES)

@@ -231,3 +231,41 @@ def test_digits_are_ten_different_draws_around_the_image_of_the_class(rng):
     vae = VAE(4, (5,), 2, rng=rng)
     images = cells(shown(plot.digits(vae, random_dataset(rng))), 11).reshape(10, 11, 4)
     assert all(len(np.unique(row[1:], axis=0)) == 10 for row in images)
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+def test_traversal_decodes_what_its_labels_say_with_the_most_kl_first(classes, rng):
+    vae, dataset = VAE(4, (5,), 3, classes=classes, rng=rng), random_dataset(rng)
+    vae.parameters.values *= 3
+    figure = plot.traversal(vae, dataset)
+    axes = figure.axes[0]
+    columns = [text.get_text().replace("−", "-") for text in axes.get_xticklabels()]
+    rows = [text.get_text().split(" · ") for text in axes.get_yticklabels()]
+    images = cells(shown(figure), len(columns)).reshape(len(rows), len(columns), 4)
+    x, y = plot.examples(dataset, slice(None), vae)
+    mu, logvar = (array.astype(float) for array in vae.encode(x, y))
+    kl = (mu**2 + np.exp(logvar) - 1 - logvar).mean(axis=0) / 2
+    assert sorted(name for name, _ in rows) == ["z1", "z2", "z3"]
+    own = axes.lines[0].get_xdata().tolist()
+    for (name, nats), row in zip(rows, images, strict=True):
+        latent = int(name[1:]) - 1
+        assert nats == f"{kl[latent]:.2f}"
+        np.testing.assert_allclose(row[0], x[0])
+        for value, image in zip(columns[1:], row[1:], strict=True):
+            z = mu[:1].astype(np.float32)
+            z[0, latent] = float(value)
+            np.testing.assert_allclose(image, vae.decode(z, y if y is None else y[:1])[0], atol=1e-6)
+        if abs(mu[0, latent]) <= 3:
+            assert np.interp(own.pop(0), axes.get_xticks()[1:], list(map(float, columns[1:]))) == pytest.approx(
+                mu[0, latent], abs=1e-4
+            )
+    assert not own
+    assert (np.diff([kl[int(name[1:]) - 1] for name, _ in rows]) <= 0).all()
+
+
+def test_traversal_shows_the_ten_latents_of_most_kl_and_says_that_one_is_dead(rng):
+    vae, dataset = VAE(4, (5,), 12, rng=rng), random_dataset(rng)
+    assert len(plot.traversal(vae, dataset).axes[0].get_yticks()) == 10
+    assert "dead" not in plot.traversal(vae, dataset).axes[0].get_title()
+    vae = VAE(4, (5,), 1, zeros=True)
+    assert "dead" in plot.traversal(vae, dataset).axes[0].get_title()

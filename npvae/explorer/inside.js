@@ -165,9 +165,11 @@ function makeInsidePanel(explorer) {
     // The weights of one unit as an image, chosen by number or by pointing at it.
     function makeWeights(stage) {
         const canvas = make("canvas", { className: "pixels" });
+        canvas.setAttribute("role", "img");
         const number = make("input", { type: "number", min: 0, max: stage.size - 1, value: 0 });
         const show = (unit) => {
             number.value = unit;
+            canvas.setAttribute("aria-label", `the weights ${stage.weights.way} unit ${unit}`);
             const weights = stage.weights.of(unit).subarray(0, stage.weights.size);
             paintSigned(canvas, padded(weights, stage.weights.grid), stage.weights.grid);
         };

@@ -77,6 +77,9 @@ class Grey {
     }
 }
 
+// To the nearest whole number and, halfway, to the even one, as Python and NumPy do.
+const rounded = (value) => (value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value));
+
 // For each of the new pixels the [old pixel, weight] of a mean; weights fall to 0 a pixel away, new or old, the larger.
 function triangles(before, after) {
     const scale = before / after;
@@ -98,8 +101,8 @@ function centred(drawing, [rows, columns]) {
     const extent = drawing.extent(EDGE);
     if (!extent) return image;
     const scale = Math.min((FIT * rows) / extent.rows, (FIT * columns) / extent.columns);
-    let box = drawing.cut(extent, Math.max(1, Math.round(1 / scale))); // a pixel of the image more, for soft edges
-    const fitted = (side, length) => Math.min(side, Math.max(1, Math.round(length * scale)));
+    let box = drawing.cut(extent, Math.max(1, rounded(1 / scale))); // a pixel of the image more, for soft edges
+    const fitted = (side, length) => Math.min(side, Math.max(1, rounded(length * scale)));
     box = box.resized(fitted(rows, box.rows), fitted(columns, box.columns));
     const most = Math.max(...box.values);
     box.values = box.values.map((value) => value / most);
@@ -107,7 +110,7 @@ function centred(drawing, [rows, columns]) {
     const start = (side, length, place) => {
         const mass = sum(box.values);
         const balance = sum(box.values.map((value, i) => value * place(i))) / mass;
-        return Math.min(Math.max(Math.floor(side / 2) - Math.round(balance), 0), side - length);
+        return Math.min(Math.max(Math.floor(side / 2) - rounded(balance), 0), side - length);
     };
     const top = start(rows, box.rows, (i) => Math.floor(i / box.columns));
     const left = start(columns, box.columns, (i) => i % box.columns);

@@ -10,6 +10,7 @@ function makeWalkPanel(explorer) {
     let z = explorer.zero;
     let ends = [explorer.zero, explorer.zero];
     let hovered = null;
+    let painted = null; // the line whose images are shown
     const draw = onceAFrame(render);
 
     function go(to) {
@@ -133,9 +134,13 @@ function makeWalkPanel(explorer) {
             input.value = z[j];
             value.textContent = inDigits(z[j], 2);
         }
-        between.forEach(({ canvas }, i) =>
-            paint(canvas, vae.decode(along(i / (BETWEEN - 1)), explorer.y).mean, shape),
-        );
+        const line = JSON.stringify([ends.map((end) => [...end]), explorer.label, colours]);
+        if (line !== painted) {
+            between.forEach(({ canvas }, i) =>
+                paint(canvas, vae.decode(along(i / (BETWEEN - 1)), explorer.y).mean, shape),
+            );
+            painted = line;
+        }
         if (!plane) return;
         plane.draw({ z, q: explorer.q, line: ends, hovered });
         plane.decode(z);
