@@ -1,8 +1,7 @@
 """How fast the page of a run answers, in a headless Chromium: `python benchmarks/explorer.py RUN`.
 
 A stroke is timed from the moment at which the drawing is read to the end of the render: placing it, encoding it,
-decoding the mean and eight samples, and the numbers on the page. Frames are those while one drags over
-the plane.
+decoding the mean and eight samples, and the numbers on the page. Frames are those while one drags over the plane.
 """
 
 import math

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -132,16 +131,14 @@ def result_table(runs, metrics):
 
 def evaluation(run, epochs):
     """−log p(x), and active units, of the evaluation after so many epochs; blank where there is none."""
-    try:
-        result = json.loads(run.evaluation.read_text(encoding="utf-8"))
+
+    def pick(result):
         if result["epochs"] != epochs:
-            return "", ""
+            return None
         samples, estimate = result["importance_samples"], result["negative_log_likelihood"]
         return f"{estimate['mean']:.2f}" if samples >= ENOUGH else "", str(result["active_units"])
-    except FileNotFoundError:
-        return "", ""
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{run.evaluation} is broken ({error!r}): evaluate again") from error
+
+    return run.evaluated(pick) or ("", "")
 
 
 def table(rows, align):

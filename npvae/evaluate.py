@@ -11,7 +11,7 @@ from npvae.commands import UserError, command, positive
 from npvae.data.pixels import BINARIZATIONS, batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.objectives import log_mean_exp, log_weights
-from npvae.runs import Run, require_fit, run_parser
+from npvae.runs import Run, epochs_done, require_fit, run_parser
 from npvae.vae import reparameterize
 
 NOISE_SEED = 1  # the same noise at each evaluation, so that the same parameters give the same numbers
@@ -116,7 +116,7 @@ def evaluate(run, dataset, samples, progress=False):
     variance = terms["mu"].var(axis=0)
     return {
         "run": str(run.folder),
-        "epochs": round(float(state["epoch"] + state["examples"] / len(dataset.train_images)), 3),
+        "epochs": round(epochs_done(state, dataset), 3),
         "dataset": dataset.name,
         "examples": len(dataset.test_images),
         "protocol": protocol(run.config),

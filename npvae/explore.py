@@ -19,7 +19,7 @@ from npvae.commands import UserError, command
 from npvae.evaluate import ACTIVE, estimates, protocol
 from npvae.files import replacing
 from npvae.plot import CLASS_COLOURS
-from npvae.runs import Run, load_data, require_fit, run_parser
+from npvae.runs import Run, epochs_done, load_data, require_fit, run_parser
 
 PAGE = Path(__file__).parent / "explorer"
 IMAGES = 300  # of the test set, to pick from
@@ -39,8 +39,6 @@ SOURCES = {
     "bernoulli": (distributions.bernoulli_log_density, "x * logits"),
     "gaussian": (distributions.gaussian_log_density, "return"),
     "elbo": (objectives.elbo_loss, "return"),
-    "weights": (objectives.log_weights, "return"),
-    "bound": (objectives.iwae_loss, "return"),
 }
 
 
@@ -80,7 +78,7 @@ def contents(run, dataset, images):
         "name": run.folder.resolve().name,
         "dataset": Path(dataset.name).name,
         "imagesFrom": Path(images.name).name,
-        "epochs": round(float(state["epoch"] + state["examples"] / len(dataset.train_images)), 2),
+        "epochs": round(epochs_done(state, dataset), 2),
         "model": str(model),
         "protocol": protocol(config),
         "evidence": config.evidence,

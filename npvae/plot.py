@@ -1,13 +1,12 @@
 """Pictures of a run: `python -m npvae.plot RUN`."""
 
-import json
 import sys
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from npvae.commands import UserError, command
-from npvae.comparison import compare, panels
+from npvae.commands import command
+from npvae.comparison import COLOURS, compare, panels
 from npvae.data.pixels import batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.files import replacing
@@ -16,7 +15,7 @@ from npvae.runs import Run, require_fit, run_parser
 from npvae.vae import reparameterize
 
 SEED = 2  # of every draw in a picture: the same run, the same pictures
-TRAIN, TEST = "#0072B2", "#D55E00"  # two colours of Okabe & Ito 2008
+TRAIN, TEST = COLOURS[:2]
 # ten colours that colour-blind people tell apart (Petroff 2021, arXiv 2107.02270), in the order of the digits
 CLASS_COLOURS = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
 GAP = 2  # pixels between images
@@ -223,14 +222,15 @@ def digits(vae, dataset, count=10):
 
 def bounds(run):
     """The importance-weighted bounds of the last evaluation against their number of samples."""
-    try:
-        result = json.loads(run.evaluation.read_text(encoding="utf-8"))
+
+    def pick(result):
         losses = {int(k): value["mean"] for k, value in result["iwae_loss"].items()}
-        elbo, epochs, protocol = result["elbo_loss"]["mean"], result["epochs"], result["protocol"]
-    except FileNotFoundError as error:
-        raise NotApplicable(f"needs python -m npvae.evaluate {run.folder} --importance-samples 500") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{run.evaluation} is broken ({error!r}): evaluate again") from error
+        return losses, result["elbo_loss"]["mean"], result["epochs"], result["protocol"]
+
+    found = run.evaluated(pick)
+    if found is None:
+        raise NotApplicable(f"needs python -m npvae.evaluate {run.folder} --importance-samples 500")
+    losses, elbo, epochs, protocol = found
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.axhline(elbo, color=TEST, linestyle="--", linewidth=1.5, label="−ELBO")

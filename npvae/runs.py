@@ -1,4 +1,5 @@
-"""A run folder: config.json, metrics.csv, checkpoint.npz, images/ and, if made, film/, film.gif and evaluation.json.
+"""A run folder: config.json, metrics.csv, checkpoint.npz, images/ and, if made, evaluation.json, film/, film.gif and
+explorer.html.
 
 Each file is written whole or not at all.
 """
@@ -116,6 +117,15 @@ class Run:
         with replacing(self.folder / "metrics.csv") as file:
             file.write(text.getvalue().encode())
 
+    def evaluated(self, pick):
+        """What `pick` takes out of the last evaluation, a dict; None where there is none."""
+        try:
+            return pick(json.loads(self.evaluation.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{self.evaluation} is broken ({error!r}): evaluate again") from error
+
     def save_evaluation(self, result):
         with replacing(self.evaluation) as file:
             file.write((json.dumps(result, indent=2) + "\n").encode())
@@ -159,6 +169,11 @@ class Run:
         if image_shape.min() < 1 or classes < 0:
             raise UserError(f"{self.checkpoint} is of images of {image_shape} pixels, {classes} labels: it is broken")
         return tuple(image_shape.tolist()), int(classes)
+
+
+def epochs_done(state, dataset):
+    """Epochs of training, with the part of one that is under way, behind a checkpoint's state."""
+    return float(state["epoch"] + state["examples"] / len(dataset.train_images))
 
 
 def load(folder):

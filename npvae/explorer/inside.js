@@ -29,23 +29,33 @@ function makeInsidePanel(explorer) {
         grid: shape,
         plain: true,
     });
-    hidden.forEach((units, i) => {
-        const from = i ? prime("h", i - 1, hidden.length) : "x" + label;
-        stages.push({
-            name: prime("h", i, hidden.length),
-            size: units,
-            grid: gridOf(units),
-            sources: ["dense", run.settings.activation],
-            equation: `${activation} of [${from}] W + b`,
-            values: () => explorer.q.hidden[i],
-            weights: {
-                of: (unit) => vae.encoder.layers[i].W.filter((_, k) => k % units === unit),
-                size: i ? hidden[i - 1] : vae.pixels,
-                grid: i ? gridOf(hidden[i - 1]) : shape,
-                way: "into",
-            },
+    // The hidden layers of encoder or decoder, of so many units each, which begin from `input`.
+    function pushHidden(name, sizes, input, values, weights) {
+        sizes.forEach((units, i) => {
+            const from = i ? prime(name, i - 1, sizes.length) : input + label;
+            stages.push({
+                name: prime(name, i, sizes.length),
+                size: units,
+                grid: gridOf(units),
+                sources: ["dense", run.settings.activation],
+                equation: `${activation} of [${from}] W + b`,
+                values: () => values()[i],
+                weights: weights(units, i),
+            });
         });
-    });
+    }
+    pushHidden(
+        "h",
+        hidden,
+        "x",
+        () => explorer.q.hidden,
+        (units, i) => ({
+            of: (unit) => vae.encoder.layers[i].W.filter((_, k) => k % units === unit),
+            size: i ? hidden[i - 1] : vae.pixels,
+            grid: i ? gridOf(hidden[i - 1]) : shape,
+            way: "into",
+        }),
+    );
     const last = prime("h", hidden.length - 1, hidden.length);
     stages.push({
         name: "mu",
@@ -71,27 +81,22 @@ function makeInsidePanel(explorer) {
         values: () => explorer.samples()[explorer.chosen],
     });
     const back = [...hidden].reverse();
-    back.forEach((units, i) => {
-        const from = i ? prime("h′", i - 1, back.length) : "z" + label;
-        const next = back[i + 1] ?? vae.pixels;
-        stages.push({
-            name: prime("h′", i, back.length),
-            size: units,
-            grid: gridOf(units),
-            sources: ["dense", run.settings.activation],
-            equation: `${activation} of [${from}] W + b`,
-            values: () => explorer.inside.hidden[i],
-            weights: {
-                of: (unit) => {
-                    const { W, b } = vae.decoder.layers[i + 1];
-                    return W.subarray(unit * b.length, unit * b.length + next);
-                },
+    pushHidden(
+        "h′",
+        back,
+        "z",
+        () => explorer.inside.hidden,
+        (units, i) => {
+            const { W, b } = vae.decoder.layers[i + 1];
+            const next = back[i + 1] ?? vae.pixels;
+            return {
+                of: (unit) => W.subarray(unit * b.length, unit * b.length + next),
                 size: next,
                 grid: back[i + 1] ? gridOf(next) : shape,
                 way: "out of",
-            },
-        });
-    });
+            };
+        },
+    );
     const gaussian = run.settings.likelihood === "gaussian";
     stages.push({
         name: gaussian ? "outputs" : "logits",
@@ -112,9 +117,7 @@ function makeInsidePanel(explorer) {
     });
 
     for (const stage of stages) {
-        stage.canvas = make("canvas", { className: "pixels" });
-        stage.canvas.setAttribute("role", "img");
-        stage.canvas.setAttribute("aria-label", `the values of ${stage.name}`);
+        stage.canvas = makeImage(`the values of ${stage.name}`, "pixels");
         const text = make(
             "div",
             {},
@@ -164,8 +167,7 @@ function makeInsidePanel(explorer) {
 
     // The weights of one unit as an image, chosen by number or by pointing at it.
     function makeWeights(stage) {
-        const canvas = make("canvas", { className: "pixels" });
-        canvas.setAttribute("role", "img");
+        const canvas = makeImage("the weights of a unit", "pixels");
         const number = make("input", { type: "number", min: 0, max: stage.size - 1, value: 0 });
         const show = (unit) => {
             number.value = unit;
@@ -177,11 +179,9 @@ function makeInsidePanel(explorer) {
             show(Math.min(stage.size - 1, Math.max(0, Math.trunc(number.value)))),
         );
         const point = (event) => {
-            const box = stage.canvas.getBoundingClientRect();
+            const [across, down] = placeOn(stage.canvas, event);
             const [rows, columns] = stage.grid;
-            const row = Math.floor(((event.clientY - box.top) / box.height) * rows);
-            const column = Math.floor(((event.clientX - box.left) / box.width) * columns);
-            const unit = row * columns + column;
+            const unit = Math.floor(down * rows) * columns + Math.floor(across * columns);
             if (unit >= 0 && unit < stage.size) show(unit);
         };
         stage.canvas.addEventListener("pointermove", point);

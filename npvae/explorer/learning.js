@@ -8,16 +8,13 @@ function makeLearningPanel(explorer, film) {
     const slider = element("film-step");
     const chart = element("film-loss");
     const pages = film.grids.map((grid) => {
-        const canvas = make("canvas", { className: "film-page" });
-        canvas.setAttribute("role", "img");
-        canvas.setAttribute("aria-label", grid.title);
+        const canvas = makeImage(grid.title, "film-page");
         element("film-pages").append(make("figure", {}, canvas, make("figcaption", {}, grid.title)));
         return canvas;
     });
-    const plane = film.mu ? make("canvas", { className: "film-page", width: 400, height: 400 }) : null;
+    const size = { width: 400, height: 400 };
+    const plane = film.mu ? makeImage("posterior means of test images", "film-page", size) : null;
     if (plane) {
-        plane.setAttribute("role", "img");
-        plane.setAttribute("aria-label", "posterior means of test images");
         const caption = `Posterior means of ${film.mu[0].length / 2} test images, from −${film.reach} to ${film.reach}`;
         element("film-pages").append(make("figure", {}, plane, make("figcaption", {}, caption)));
     }

@@ -44,7 +44,10 @@ class Grey {
     means(side) {
         const small = new Grey(this.rows / side, this.columns / side);
         this.values.forEach((value, i) => {
-            const [row, column] = [Math.floor(i / this.columns / side), Math.floor((i % this.columns) / side)];
+            const [row, column] = [
+                Math.floor(i / this.columns / side),
+                Math.floor((i % this.columns) / side),
+            ];
             small.values[row * small.columns + column] += value / side ** 2;
         });
         small.values = small.values.map((value) => Math.min(1, value)); // a sum can round to more
@@ -170,7 +173,8 @@ class Pad {
         const { data } = this.context.getImageData(0, 0, width, height);
         const drawing = new Grey(height, width);
         for (let i = 0; i < drawing.values.length; i++) drawing.values[i] = data[4 * i] / 255;
-        const placed = this.centre && !this.overPicked ? centred(drawing, this.shape) : drawing.means(this.grain);
+        const placed =
+            this.centre && !this.overPicked ? centred(drawing, this.shape) : drawing.means(this.grain);
         return placed.values;
     }
 
@@ -186,11 +190,7 @@ class Pad {
 
     listen() {
         const place = (event) => {
-            const box = this.canvas.getBoundingClientRect();
-            const [across, down] = [
-                (event.clientX - box.left) / box.width,
-                (event.clientY - box.top) / box.height,
-            ];
+            const [across, down] = placeOn(this.canvas, event);
             return [across * this.canvas.width, down * this.canvas.height];
         };
         let last = null;

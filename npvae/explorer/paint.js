@@ -41,7 +41,7 @@ function readColours() {
 
 const css = (name, alpha = 1) => `rgb(${colours[name].join(" ")} / ${alpha})`;
 
-// Paint an array, row by row, one pixel each, in colours from `from` at 0 to `to` at 1; beyond is cut off.
+// Paint an array, row by row, one pixel each; the colour of a value is [from, to, share of the way].
 function paint(canvas, values, [rows, columns], colourOf = inkOnPaper) {
     canvas.width = columns;
     canvas.height = rows;
@@ -57,13 +57,21 @@ function paint(canvas, values, [rows, columns], colourOf = inkOnPaper) {
 
 const inkOnPaper = (value) => [colours.paper, colours.ink, value];
 
-// Paint values of both signs; the largest of them, or `most`, has the full colour.
-function paintSigned(canvas, values, shape, most = values.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9)) {
+// Paint values of both signs; the largest of them has the full colour.
+function paintSigned(canvas, values, shape) {
+    const most = values.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9);
     paint(canvas, values, shape, (value) => [
         colours.zero,
         value < 0 ? colours.negative : colours.positive,
-        Math.min(1, Math.abs(value) / most),
+        Math.abs(value) / most,
     ]);
+}
+
+// A canvas that a screen reader knows as the image of `what`.
+function makeImage(what, className, properties = {}) {
+    const canvas = make("canvas", { className, ...properties });
+    setAttributes(canvas, { role: "img", "aria-label": what });
+    return canvas;
 }
 
 // A canvas of pixels that can be pressed; `what` says to a screen reader what it shows.
@@ -78,12 +86,15 @@ function pixelButton(what, pressed) {
     return { button, canvas };
 }
 
-// Call moved(across, down) with the pointer's place on a canvas, both from 0 to 1, while it is dragged over it.
+// The pointer's place on a canvas: [across, down], both from 0 to 1.
+function placeOn(canvas, event) {
+    const box = canvas.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+}
+
+// Call moved(across, down) with the pointer's place while it is dragged over a canvas.
 function onDrag(canvas, moved) {
-    const tell = (event) => {
-        const box = canvas.getBoundingClientRect();
-        moved((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
-    };
+    const tell = (event) => moved(...placeOn(canvas, event));
     canvas.addEventListener("pointerdown", (event) => {
         canvas.setPointerCapture(event.pointerId);
         tell(event);

@@ -25,11 +25,7 @@ function makeWalkPanel(explorer) {
         const canvas = plane.canvas;
         onDrag(canvas, (across, down) => go(plane.moved(z, across, down)));
         canvas.addEventListener("pointermove", (event) => {
-            const box = canvas.getBoundingClientRect();
-            const over = plane.imageAt(
-                (event.clientX - box.left) / box.width,
-                (event.clientY - box.top) / box.height,
-            );
+            const over = plane.imageAt(...placeOn(canvas, event));
             if (over === hovered) return;
             hovered = over;
             draw();
