@@ -118,7 +118,8 @@ def film_of(run, dataset):
         return None
     last = shown[-1]
     plane = last.mu is not None and not run.config.conditional
-    titles = ["The latent plane, decoded" if plane else f"{len(last.images)} draws from the prior, decoded"]
+    prior = "The latent plane at equal steps in probability" if plane else f"{len(last.images)} draws from the prior"
+    titles = [f"{prior}, decoded"]
     grids = [([frame.images for frame in shown], last.columns)]
     mu = None if last.mu is None else np.stack([frame.mu for frame in shown])  # (frames, M, 2)
     if last.reconstructions is not None:
@@ -151,9 +152,10 @@ def page(data):
     places = {
         "title": html.escape(f"npvae explorer: {data['name']}"),
         "about": html.escape(
-            f"{data['model']}, trained on {data['dataset']} for {data['epochs']:g} epoch{'s' * (data['epochs'] != 1)}; "
-            f"x are {data['protocol']}"
+            f"has {data['settings']['latent']} of them, and learned from the images of {data['dataset']} "
+            f"for {data['epochs']:g} epoch{'s' * (data['epochs'] != 1)}"
         ),
+        "model": html.escape(f"{data['model']}; x are {data['protocol']}"),
         "kind": "ink" if data["ink"] else "grey",
         "rows": str(rows),
         "columns": str(columns),

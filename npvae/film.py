@@ -295,7 +295,7 @@ def scenery(shown, dataset, config):
     time = [math.log10(max(frame.step, 0.5)) for frame in shown]  # step 0 has a place beside step 1
     points = np.column_stack([time, [frame.loss for frame in shown]])
     axes.plot(*points.T, color=TRAIN, linewidth=2, clip_on=False)
-    marks = {k: f"{10**k}" if k < 3 else f"10{'³⁴⁵⁶⁷⁸⁹'[k - 3]}" for k in range(10) if time[0] <= k <= time[-1]}
+    marks = {k: f"{10 ** (k % 3)}{['', 'k', 'M', 'G'][k // 3]}" for k in range(10) if time[0] <= k <= time[-1]}
     marks |= {time[0]: "0"} if shown[0].step == 0 else {}
     axes.set_xticks(list(marks), list(marks.values()))
     canvas.draw()

@@ -174,6 +174,52 @@ def test_a_picked_image_is_given_as_it_is_and_is_drawn_over_in_its_place(plane, 
     assert x[:2, :3].min() > 0.5
 
 
+def test_what_is_drawn_after_all_was_rubbed_out_is_centred_as_on_an_empty_pad(plane, visit):
+    page = opened(visit, plane[1])
+    page.click("#erase")
+    drag(page, "#pad", *([(0, y), (1, y)] for y in np.linspace(0, 1, 15)))
+    assert given(page).max() == 0
+    page.click("#clear")  # which puts the eraser away
+    corner = DRAWINGS["small, in a corner"]
+    drag(page, "#pad", *corner)
+    ink = pixels(page, "#pad", 280)
+    np.testing.assert_allclose(given(page), from_picture(ink, background="dark"), atol=1e-3)
+
+    page.click("#thumbnails button >> nth=1")
+    page.click("#erase")
+    drag(page, "#pad", *([(0, y), (1, y)] for y in np.linspace(0, 1, 15)))
+    page.click("#erase")
+    drag(page, "#pad", *corner)
+    np.testing.assert_allclose(given(page), from_picture(pixels(page, "#pad", 280), background="dark"), atol=1e-3)
+
+
+POINTERS = """(canvas, events) => {
+    const box = canvas.getBoundingClientRect();
+    canvas.setPointerCapture = () => {};  // of pointers that are not there
+    for (const [type, pointerId, button, across, down] of events) {
+        const place = { clientX: box.left + across * box.width, clientY: box.top + down * box.height };
+        canvas.dispatchEvent(new PointerEvent(type, { pointerId, button, ...place }));
+    }
+}"""
+
+
+def test_neither_a_second_finger_nor_another_button_draws(plane, visit):
+    page = opened(visit, plane[1])
+    page.click("#clear")
+    settle(page)
+    pad = page.locator("#pad")
+    pad.evaluate(POINTERS, [("pointerdown", 5, 2, 0.5, 0.5), ("pointermove", 5, -1, 0.6, 0.6)])
+    assert pixels(page, "#pad", 280).max() == 0
+    first = [("pointerdown", 5, 0, 0.2, 0.2), ("pointermove", 5, -1, 0.2, 0.4)]
+    second = [("pointerdown", 6, 0, 0.8, 0.8), ("pointermove", 6, -1, 0.8, 0.6), ("lostpointercapture", 6, 0, 0.8, 0.6)]
+    pad.evaluate(POINTERS, [*first, *second, ("pointermove", 5, -1, 0.2, 0.5), ("lostpointercapture", 5, 0, 0.2, 0.5)])
+    ink = pixels(page, "#pad", 280)
+    assert ink[:, 84:].max() == 0  # the first finger's line only
+    assert np.ptp(np.nonzero(ink > 100)[0]) == pytest.approx(0.3 * 280 + 23, abs=2)
+    pad.evaluate(POINTERS, [("pointerdown", 6, 0, 0.8, 0.8)])
+    assert pixels(page, "#pad", 280)[:, 200:].max() == 255
+
+
 def test_numbers_are_those_of_numpy(plane, visit):
     run, path = plane
     test = run.dataset()
@@ -203,9 +249,10 @@ def test_a_scribble_costs_more_than_any_test_image_and_an_empty_image_is_called_
     page = opened(visit, plane[1])
     page.click("#clear")
     settle(page)
-    assert page.inner_text("#verdict") == "An empty image."
+    assert page.inner_text("#verdict").startswith("An empty image. ")
     drag(page, "#pad", np.random.default_rng(0).uniform(0.05, 0.95, (25, 2)).tolist())
     assert "more nats than any of 200 test images" in page.inner_text("#verdict")
+    page.locator("#spoken", has_text="more nats than any").wait_for(state="attached")  # once the pen rests
 
 
 def test_samples_are_the_mean_when_there_is_no_noise(plane, visit):
@@ -258,12 +305,16 @@ def test_all_works_by_keyboard(plane, visit):
     for key in ["ArrowLeft", "ArrowLeft", " ", *["ArrowDown"] * 6, *["ArrowRight"] * 4, " ", "ArrowUp"]:
         page.keyboard.press(key)
     settle(page)
+    pen, pad = page.locator("#pen").bounding_box(), page.locator("#pad").bounding_box()
+    middle = [pen[x] + pen[side] / 2 - pad[x] for x, side in (("x", "width"), ("y", "height"))]
+    assert middle == pytest.approx([140 + 2 * 8, 140 + 5 * 8], abs=2)
     ink = pixels(page, "#pad", 280)
     assert np.ptp(np.nonzero(ink > 100), axis=1).tolist() == pytest.approx([6 * 8 + 23, 4 * 8 + 23], abs=2)
     np.testing.assert_allclose(given(page), from_picture(ink, background="dark"), atol=1e-3)
 
     page.focus("#tab-encode")
-    for key, tab in (("ArrowLeft", "learning"), ("ArrowRight", "encode"), ("ArrowRight", "walk")):
+    keys = {"ArrowLeft": "learning", "ArrowRight": "encode", "End": "learning", "Home": "encode"}
+    for key, tab in (*keys.items(), ("ArrowRight", "walk")):
         page.keyboard.press(key)
         assert page.evaluate("document.activeElement.id") == f"tab-{tab}"
         assert page.locator("[role=tabpanel]:visible").evaluate_all("(panels) => panels.map(({ id }) => id)") == [tab]
@@ -276,6 +327,10 @@ def test_all_works_by_keyboard(plane, visit):
     z = walked(page)
     assert z[1] > 0
     assert z[0] == pytest.approx(2 * z[1], abs=0.011)
+    for _ in range(50):
+        page.keyboard.press("ArrowDown")
+    settle(page)
+    assert walked(page)[1] == -number(re.search(r"to (\d+)", page.inner_text("#plane-caption"))[1])  # not beyond it
 
 
 def test_a_label_is_given_to_encoder_and_decoder(conditional, visit):
@@ -291,6 +346,11 @@ def test_a_label_is_given_to_encoder_and_decoder(conditional, visit):
         require_shown(page, expected)
         costs.append(expected["loss"])
     assert np.ptp(costs) > 0.3
+
+    page.click("#best-label")
+    costs = [terms(page, run, one_hot(np.array([label]), slice(None), 10))["loss"] for label in range(10)]
+    assert int(page.input_value("#label")) == np.argmin(costs)
+    assert shown(page, "#term-loss") == pytest.approx(min(costs), abs=0.0501)
 
 
 def test_bounds_are_those_of_numpy_and_of_this_image_only(plane, visit):
@@ -328,7 +388,17 @@ def test_the_time_slider_shows_the_frames_of_the_film(plane, visit):
         page.locator("#film-step").fill(str(frames.index(frame)))
         text = page.inner_text("#film-text")
         assert f"Step {frame.step}, epoch {frame.epoch:.2f}: " in text
-        assert f"−ELBO {frame.loss:.1f} = reconstruction {frame.reconstruction:.1f} + KL {frame.kl:.1f} nats" in text
+        assert f"−ELBO {frame.loss:.1f} nats: reconstruction {frame.reconstruction:.1f} and KL {frame.kl:.1f}." in text
+
+
+def test_the_film_rests_when_its_tab_is_left(plane, visit):
+    page = opened(visit, plane[1])
+    page.click("#tab-learning")
+    page.click("#film-play")
+    assert page.inner_text("#film-play") == "Stop"
+    page.click("#tab-walk")
+    page.click("#tab-learning")
+    assert page.inner_text("#film-play") == "Play"
 
 
 def test_the_page_fits_a_phone_and_all_that_is_seen_has_a_name(plane, visit):

@@ -100,10 +100,12 @@ function makeEncodePanel(explorer) {
     const more = order.length - shown.length;
     element("latents-note").textContent =
         (more ? `${more} more latents of smaller KL are not shown. ` : "") +
-        "Grey band: the prior at one sigma. Coloured: q(z|x) at one and two sigma. Dots: the eight samples.";
+        "Sorted by KL on the test set, whose mean is the tick on the bar. Grey band: the prior at one sigma. Coloured: " +
+        "q(z|x) at one and two sigma. Dots: the eight samples.";
 
     const plane = vae.latent === 2 ? new Plane(element("encode-plane"), explorer) : null;
-    element("encode-plane-figure").hidden = !plane;
+    const zoom = plane && Object.assign(new Plane(element("encode-zoom"), explorer), { showAxes: false });
+    element("encode-planes").hidden = !plane;
 
     element("amount").addEventListener("input", (event) => {
         explorer.amount = Number(event.target.value);
@@ -121,12 +123,10 @@ function makeEncodePanel(explorer) {
             paint(canvas, images[i], explorer.shape);
             button.setAttribute("aria-pressed", i === chosen);
         });
-        element("amount-value").textContent =
-            amount === 1
-                ? "z = mu + sigma ⊙ eps"
-                : amount === 0
-                  ? "z = mu"
-                  : `z = mu + ${inDigits(amount, 2)} · sigma ⊙ eps`;
+        const share = amount === 1 ? "" : `${inDigits(amount, 2)} · `;
+        const equation = amount === 0 ? "z = mu" : `z = mu + ${share}sigma ⊙ eps`;
+        element("amount-value").textContent = equation;
+        element("amount").setAttribute("aria-valuetext", equation);
         for (const { j, bar, klText, dots, dot, one, two, mean, arrow, cells } of rows) {
             const [mu, sigma] = [q.mu[j], Math.exp(q.logvar[j] / 2)];
             setAttributes(bar, { width: Math.min(60, (terms.klOfLatents[j] / mostKL) * 30) });
@@ -147,9 +147,19 @@ function makeEncodePanel(explorer) {
                 (value, i) => (cells[i].textContent = inDigits(value, 2)),
             );
         }
+        const widest = Math.exp(Math.max(...q.logvar) / 2);
+        element("width-note").textContent =
+            widest < 0.2
+                ? `The widest sigma is ${inDigits(widest, 2)}: q(z|x) is nearly a point, and its samples decode to nearly the ` +
+                  "same image. An empty or a strange image has a wider one."
+                : "";
         if (plane) {
-            plane.draw({ q, samples: z, z: z[chosen] });
+            plane.draw({ q, samples: z, chosen: z[chosen] });
             plane.decode(explorer.zero);
+            Object.assign(zoom, { centre: q.mu, reach: 4 * widest });
+            zoom.draw({ q, samples: z, chosen: z[chosen] });
+            zoom.decode(explorer.zero);
+            element("zoom").textContent = `${inDigits(plane.reach / zoom.reach, 0)}-fold`;
         }
     };
 }

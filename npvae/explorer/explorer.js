@@ -29,11 +29,9 @@ const explorer = {
     chosen: 0, // sample
     terms: null, // of −ELBO, and what the samples decode to
 
-    get legend() {
-        return run.labels
-            ? [...new Set(run.labels)].sort((a, b) => a - b).map((label) => [label, this.classColour(label)])
-            : [];
-    },
+    // [label, colour] of each class there is
+    legendOf: (labels) =>
+        [...new Set(labels ?? [])].sort((a, b) => a - b).map((label) => [label, explorer.classColour(label)]),
     classColour: (label) => run.classColours[label % run.classColours.length],
     colourOf: (i) => (run.labels ? explorer.classColour(run.labels[i]) : css("accent")),
     labelOf: (i) => (vae.classes ? oneHot(run.labels[i], vae.classes) : null),
@@ -50,6 +48,7 @@ const explorer = {
 const panels = {};
 
 function change() {
+    markThumbnail();
     explorer.y = vae.classes ? oneHot(explorer.label, vae.classes) : null;
     explorer.q = vae.encode(explorer.x, explorer.y);
     panels.bound.clear();
@@ -68,7 +67,8 @@ explorer.renewNoise = () => {
 
 explorer.render = () => {
     paint(element("x"), explorer.x, explorer.shape);
-    paint(element("reconstruction"), vae.decode(explorer.q.mu, explorer.y).mean, explorer.shape);
+    const { mean } = vae.decode(explorer.q.mu, explorer.y);
+    for (const id of ["reconstruction", "answer-image"]) paint(element(id), mean, explorer.shape);
     renderTerms();
     panels[shownTab().getAttribute("aria-controls")].render();
 };
@@ -78,21 +78,34 @@ explorer.render = () => {
 function renderTerms() {
     const { reference, dataset } = run;
     for (const name of ["reconstruction", "kl", "loss"])
-        element(`term-${name}`).textContent = inDigits(explorer.terms[name]);
+        element(`term-${name}`).textContent = inNats(explorer.terms[name]);
     const { loss } = explorer.terms;
+    element("answer-loss").textContent = inNats(loss);
     const percentiles = reference.percentilesOfLoss;
     const above = percentiles.findLastIndex((value) => value <= loss); // so many percent of the test images cost less
     const all = reference.examples.toLocaleString("en");
-    const words = !explorer.x.some(Boolean)
-        ? "An empty image."
-        : loss > percentiles[100]
-          ? `It costs more nats than any of ${all} test images of ${dataset}: the model has seen nothing like it.`
-          : above < 0
-            ? `It costs fewer nats than any of ${all} test images of ${dataset}.`
-            : `It costs more nats than ${above} % of ${all} test images of ${dataset}.`;
-    element("verdict").textContent = words;
+    const images = `${all} test images of ${dataset}`;
+    const words =
+        loss > percentiles[100]
+            ? `It costs more nats than any of ${images}: the model has seen nothing like it.`
+            : above < 0
+              ? `It costs fewer nats than any of ${images}.`
+              : above < 1
+                ? `Fewer than 1 % of ${images} cost less.`
+                : `It costs more nats than ${above} % of ${images}.`;
+    element("verdict").textContent = (explorer.x.some(Boolean) ? "" : "An empty image. ") + words;
+    say(element("verdict").textContent);
     const at = scaleOf(loss);
     setAttributes(element("scale").querySelector(".here"), { transform: `translate(${at} 0)` });
+}
+
+// Tell a screen reader, as soon as what changes rests.
+let rest;
+function say(words) {
+    clearTimeout(rest);
+    rest = setTimeout(() => {
+        if (element("spoken").textContent !== words) element("spoken").textContent = words;
+    }, 500);
 }
 
 // Where a loss lies on the scale, which is the middle 98 % of the test images and as much again to the right.
@@ -120,7 +133,7 @@ function drawScale() {
         );
     }
     scale.append(makeSVG("text", { x: scaleOf(percentiles[50]), y: 32, class: "middle" }, "test images"));
-    scale.append(makeSVG("text", { x: 234, y: 32, class: "right" }, "more nats →"));
+    scale.append(makeSVG("text", { x: 234, y: 32, class: "right" }, "more nats: worse →"));
     scale.append(makeSVG("path", { d: "M0 20 L-5 3 L5 3 Z", class: "here" }));
 }
 
@@ -128,15 +141,16 @@ function drawScale() {
 
 let firstThumbnail = 0;
 const thumbnails = Array.from({ length: PER_PAGE }, (_, i) => {
-    const made = pixelButton("", () => pick(firstThumbnail + i));
+    const made = pixelButton("", () => explorer.pick(firstThumbnail + i));
     element("thumbnails").append(made.button);
     return made;
 });
 
-function pick(i) {
+explorer.pick = (i) => {
+    explorer.lastPicked = i;
     if (vae.classes) element("label").value = explorer.label = run.labels[i];
     pad.pick(explorer.images[i]);
-}
+};
 
 function turnTo(first) {
     const { images } = explorer;
@@ -153,6 +167,14 @@ function turnTo(first) {
     });
     element("previous").disabled = firstThumbnail === 0;
     element("next").disabled = firstThumbnail + PER_PAGE >= images.length;
+    markThumbnail();
+}
+
+function markThumbnail() {
+    thumbnails.forEach(({ button }, place) => {
+        const picked = pad && explorer.images[firstThumbnail + place] === pad.picked;
+        button.setAttribute("aria-pressed", Boolean(picked));
+    });
 }
 
 element("previous").addEventListener("click", () => turnTo(firstThumbnail - PER_PAGE));
@@ -163,29 +185,47 @@ element("next").addEventListener("click", () => turnTo(firstThumbnail + PER_PAGE
 let pad; // as soon as there is an image for it
 
 function makePad() {
-    pad = new Pad(element("pad"), explorer.shape, run.ink, () => {
+    pad = new Pad(element("pad"), element("pen"), explorer.shape, run.ink, () => {
         explorer.x = run.binary ? pad.x.map((value) => Number(value >= 0.5)) : pad.x;
         change();
     });
-    element("clear").addEventListener("click", () => pad.clear());
-    element("erase").addEventListener("click", (event) => {
-        pad.erasing = !pad.erasing;
-        event.target.setAttribute("aria-pressed", pad.erasing);
+    const erase = (erasing) => {
+        pad.erasing = erasing;
+        element("erase").setAttribute("aria-pressed", erasing);
+    };
+    element("clear").addEventListener("click", () => {
+        erase(false);
+        if (run.ink) pad.clear();
+        else explorer.pick(explorer.lastPicked);
     });
+    element("erase").addEventListener("click", () => erase(!pad.erasing));
 }
 
-element("label").addEventListener("change", (event) => {
-    explorer.label = Number(event.target.value);
+// the label, of a conditional model
+
+function setLabel(label) {
+    element("label").value = explorer.label = label;
     change();
+}
+
+element("label").addEventListener("change", (event) => setLabel(Number(event.target.value)));
+element("best-label").addEventListener("click", () => {
+    const { x, eps } = explorer;
+    const losses = Array.from({ length: vae.classes }, (_, label) => {
+        const y = oneHot(label, vae.classes);
+        return vae.loss(x, vae.encode(x, y), eps, y).loss;
+    });
+    setLabel(losses.indexOf(Math.min(...losses)));
 });
 
-// tabs, as the ARIA practices have them: arrow keys move between them
+// tabs, as the ARIA practices have them: arrow keys, Home and End move between them
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 const shownTab = () => tabs.find((tab) => tab.getAttribute("aria-selected") === "true");
 
 function showTab(shown) {
     for (const tab of tabs) {
+        if (tab !== shown) panels[tab.getAttribute("aria-controls")]?.leave?.();
         tab.setAttribute("aria-selected", tab === shown);
         tab.tabIndex = tab === shown ? 0 : -1;
         element(tab.getAttribute("aria-controls")).hidden = tab !== shown;
@@ -197,9 +237,11 @@ for (const tab of tabs) {
     tab.addEventListener("click", () => showTab(tab));
     tab.addEventListener("keydown", (event) => {
         const seen = tabs.filter((other) => !other.hidden);
-        const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-        if (!step) return;
-        const next = seen[(seen.indexOf(tab) + step + seen.length) % seen.length];
+        const at = seen.indexOf(tab);
+        const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: -1 }[event.key];
+        if (to === undefined) return;
+        event.preventDefault();
+        const next = seen.at(to % seen.length);
         next.focus();
         showTab(next);
     });
@@ -210,13 +252,22 @@ for (const tab of tabs) {
 function describe() {
     for (const target of document.querySelectorAll(".evidence")) target.textContent = `log ${run.evidence}`;
     for (const name of ["reconstruction", "kl", "loss"]) {
-        element(`usual-${name}`).textContent = inDigits(run.reference[name]);
+        element(`usual-${name}`).textContent = inNats(run.reference[name]);
     }
     element("pad-note").textContent = !run.ink
         ? "Draw over an image, and see what that costs."
-        : "What you draw on an empty pad is scaled and centred as MNIST's digits are" +
-          (run.binary ? ", and binarized at ½." : ". Over an image it stays where it is.");
-    element("label-control").hidden = !vae.classes;
+        : `Clear the pad and draw a digit: it is scaled and centred as MNIST's are${run.binary ? ", and binarized at ½" : ""}. ` +
+          "Strokes over a picked image stay where they are." +
+          (vae.classes
+              ? " Then say which digit it is, or let the model choose the label that costs least."
+              : "");
+    element("answer-usual").textContent = `test set ${inNats(run.reference.loss)}`;
+    if (!run.ink) {
+        element("clear").textContent = "Restore the image";
+        element("erase").textContent = "Dark pen";
+    }
+    element("density-note").hidden = run.settings.likelihood !== "gaussian";
+    for (const control of document.querySelectorAll(".of-labels")) control.hidden = !vae.classes;
     for (let label = 0; label < vae.classes; label++)
         element("label").append(make("option", { value: label }, String(label)));
 }
@@ -253,7 +304,7 @@ async function begin() {
     panels.walk.start(explorer.means[0], explorer.means.at(-1));
     turnTo(0);
     makePad();
-    pick(0);
+    explorer.pick(0);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
         readColours();
         turnTo(firstThumbnail);

@@ -138,7 +138,7 @@ function makeInsidePanel(explorer) {
         ["KL", "½ Σ (mu² + sigma² − 1 − log sigma²), Appendix B", ["kl"], () => explorer.terms.kl],
         [
             "loss",
-            "−ELBO = KL − log p(x|z), eq. 10",
+            "−ELBO = KL − log p(x|z), eq. 10, of this one sample; the table has the mean of all",
             ["elbo"],
             () => explorer.inside.reconstruction + explorer.terms.kl,
         ],
@@ -197,6 +197,8 @@ function makeInsidePanel(explorer) {
     }
 
     return function render() {
+        const { chosen, eps } = explorer;
+        element("inside-sample").textContent = `sample ${chosen + 1} of ${eps.length}`;
         explorer.inside = vae.decode(explorer.samples()[explorer.chosen], explorer.y);
         explorer.inside.reconstruction = -vae.likelihood.logDensity(explorer.x, explorer.inside.outputs);
         for (const stage of stages) {

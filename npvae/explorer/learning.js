@@ -15,24 +15,30 @@ function makeLearningPanel(explorer, film) {
     const size = { width: 400, height: 400 };
     const plane = film.mu ? makeImage("posterior means of test images", "film-page", size) : null;
     if (plane) {
-        const caption = `Posterior means of ${film.mu[0].length / 2} test images, from −${film.reach} to ${film.reach}`;
-        element("film-pages").append(make("figure", {}, plane, make("figcaption", {}, caption)));
+        const caption =
+            `Posterior means of ${film.mu[0].length / 2} test images, from −${film.reach} to ${film.reach}; ` +
+            "circles at 1, 2 and 3";
+        const legend = make("p", { className: "legend" });
+        fillLegend(legend, explorer.legendOf(film.labels));
+        element("film-pages").append(make("figure", {}, plane, make("figcaption", {}, caption), legend));
     }
     slider.max = film.frames.length - 1;
     slider.value = slider.max;
 
     // the loss, step by step on a log axis on which step 0 has a place beside 1
+    const [left, right, top, bottom] = [60, 620, 26, 96];
     const across = (step) => Math.log10(Math.max(step, 0.5));
     const [first, last] = [film.frames[0], film.frames.at(-1)].map(({ step }) => across(step));
     const losses = film.frames.map(({ loss }) => loss);
     const [low, high] = [Math.min(...losses), Math.max(...losses)];
+    const height = (loss) => top + ((bottom - top) * (high - loss)) / (high - low || 1);
     const point = ({ step, loss }) => {
         const share = last > first ? (across(step) - first) / (last - first) : 1;
-        return [60 + 560 * share, 20 + (120 * (high - loss)) / (high - low || 1)];
+        return [left + (right - left) * share, height(loss)];
     };
     for (const nats of [low, high]) {
-        const y = 20 + (120 * (high - nats)) / (high - low || 1);
-        chart.append(makeSVG("line", { x1: 60, x2: 620, y1: y, y2: y, class: "grid" }));
+        const y = height(nats);
+        chart.append(makeSVG("line", { x1: left, x2: right, y1: y, y2: y, class: "grid" }));
         chart.append(makeSVG("text", { x: 52, y: y + 4, class: "right" }, inDigits(nats, 0)));
     }
     for (let step = 1; across(step) <= last; step *= 10) {
@@ -40,11 +46,18 @@ function makeLearningPanel(explorer, film) {
             chart.append(
                 makeSVG(
                     "text",
-                    { x: point({ step, loss: low })[0], y: 162, class: "middle" },
+                    { x: point({ step, loss: low })[0], y: 116, class: "middle" },
                     step.toLocaleString("en"),
                 ),
             );
     }
+    chart.append(
+        makeSVG(
+            "text",
+            { x: right, y: 14, class: "right" },
+            "loss (−ELBO) of 500 test images, against the step",
+        ),
+    );
     chart.append(makeSVG("polyline", { points: film.frames.map(point).join(" "), class: "curve" }));
     const dot = makeSVG("circle", { r: 6, class: "chosen" });
     chart.append(dot);
@@ -77,10 +90,10 @@ function makeLearningPanel(explorer, film) {
         if (plane) drawMeans(i);
         const [x, y] = point(frame);
         setAttributes(dot, { cx: x, cy: y });
-        const terms = [frame.loss, frame.reconstruction, frame.kl].map((nats) => inDigits(nats));
+        const terms = [frame.loss, frame.reconstruction, frame.kl].map((nats) => inNats(nats));
         element("film-text").textContent =
             `Step ${frame.step.toLocaleString("en")}, epoch ${inDigits(frame.epoch, 2)}: ` +
-            `−ELBO ${terms[0]} = reconstruction ${terms[1]} + KL ${terms[2]} nats.`;
+            `−ELBO ${terms[0]} nats: reconstruction ${terms[1]} and KL ${terms[2]}.`;
         slider.setAttribute("aria-valuetext", element("film-text").textContent);
     }
 
@@ -103,9 +116,9 @@ function makeLearningPanel(explorer, film) {
     function drawMeans(i) {
         const context = plane.getContext("2d");
         const mu = film.mu[i];
-        context.fillStyle = css("paper");
+        context.fillStyle = css("card");
         context.fillRect(0, 0, 400, 400);
-        context.strokeStyle = css("muted", 0.5);
+        context.strokeStyle = css("text", 0.4);
         for (const radius of [1, 2, 3]) {
             context.beginPath();
             context.arc(200, 200, (200 * radius) / film.reach, 0, 2 * Math.PI);
@@ -125,5 +138,5 @@ function makeLearningPanel(explorer, film) {
         }
     }
 
-    return { render };
+    return { render, leave: stop };
 }

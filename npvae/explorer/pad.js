@@ -127,7 +127,8 @@ function centred(drawing, [rows, columns]) {
 // A canvas to draw on, several of its pixels to one of the image. What is drawn on an empty pad is centred, if `centre`;
 // what is drawn over a picked image stays where it is.
 class Pad {
-    constructor(canvas, imageShape, centre, changed) {
+    constructor(canvas, marker, imageShape, centre, changed) {
+        this.marker = marker; // shows where the keyboard's pen is
         this.shape = imageShape;
         this.centre = centre;
         this.changed = onceAFrame(changed);
@@ -137,10 +138,9 @@ class Pad {
         this.ink = new Float64Array(canvas.width * canvas.height);
         this.context = canvas.getContext("2d", { willReadFrequently: true });
         this.context.lineCap = this.context.lineJoin = "round";
-        this.context.lineWidth = Math.max(1, (PEN * Math.min(canvas.width, canvas.height)) / PAD);
+        this.penWidth = Math.max(1, (PEN * Math.min(canvas.width, canvas.height)) / PAD);
         this.erasing = false;
         this.pen = [canvas.width / 2, canvas.height / 2]; // of the keyboard
-        this.penIsDown = false;
         this.clear();
         this.listen();
     }
@@ -148,6 +148,7 @@ class Pad {
     clear() {
         this.picked = null;
         this.overPicked = false;
+        this.lift();
         this.context.fillStyle = "black";
         this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
         this.changed();
@@ -156,6 +157,7 @@ class Pad {
     pick(x) {
         this.picked = x;
         this.overPicked = true;
+        this.lift();
         const [, columns] = this.shape;
         x.forEach((value, i) => {
             const grey = Math.round(255 * value);
@@ -173,6 +175,7 @@ class Pad {
         const { data } = this.context.getImageData(0, 0, width, height);
         const drawing = new Grey(height, width);
         for (let i = 0; i < drawing.values.length; i++) drawing.values[i] = data[4 * i] / 255;
+        this.overPicked &&= drawing.extent(0) !== null; // nothing is left of it when all is rubbed out
         const placed =
             this.centre && !this.overPicked ? centred(drawing, this.shape) : drawing.means(this.grain);
         return placed.values;
@@ -181,6 +184,7 @@ class Pad {
     stroke([x0, y0], [x1, y1]) {
         this.picked = null;
         this.context.strokeStyle = this.erasing ? "black" : "white";
+        this.context.lineWidth = (this.erasing ? 1.4 : 1) * this.penWidth; // nothing is left at the edges
         this.context.beginPath();
         this.context.moveTo(x0, y0);
         this.context.lineTo(x1 + 0.01, y1); // a line without any length would not be drawn
@@ -193,23 +197,35 @@ class Pad {
             const [across, down] = placeOn(this.canvas, event);
             return [across * this.canvas.width, down * this.canvas.height];
         };
-        let last = null;
-        this.canvas.addEventListener("pointerdown", (event) => {
-            this.canvas.setPointerCapture(event.pointerId);
-            last = place(event);
-            this.stroke(last, last);
-        });
-        this.canvas.addEventListener("pointermove", (event) => {
-            if (!last) return;
-            for (const part of event.getCoalescedEvents?.() ?? [event]) {
+        let last;
+        const follow = (event) => {
+            const parts = event.getCoalescedEvents?.() ?? [];
+            for (const part of parts.length ? parts : [event]) {
                 const now = place(part);
                 this.stroke(last, now);
                 last = now;
             }
-        });
-        for (const end of ["pointerup", "pointercancel"])
-            this.canvas.addEventListener(end, () => (last = null));
+        };
+        const begin = (event) => {
+            last = place(event);
+            this.stroke(last, last);
+        };
+        onDrag(this.canvas, follow, begin);
         this.canvas.addEventListener("keydown", (event) => this.key(event));
+        this.canvas.addEventListener("blur", () => this.lift());
+    }
+
+    // The keyboard's pen, lifted; shown where it is while keys move it.
+    lift() {
+        this.penIsDown = false;
+        this.marker.hidden = true;
+    }
+
+    showPen() {
+        const [left, top] = this.pen.map((at, i) => (100 * at) / [this.canvas.width, this.canvas.height][i]);
+        Object.assign(this.marker.style, { left: `${left}%`, top: `${top}%` });
+        this.marker.classList.toggle("down", this.penIsDown);
+        this.marker.hidden = false;
     }
 
     key(event) {
@@ -219,13 +235,14 @@ class Pad {
             if (this.penIsDown) this.stroke(this.pen, this.pen);
         } else if (event.key in steps) {
             const limits = [this.canvas.width, this.canvas.height];
-            const step = this.context.lineWidth / 3;
+            const step = this.penWidth / 3;
             const next = this.pen.map((at, i) =>
                 Math.min(limits[i], Math.max(0, at + step * steps[event.key][i])),
             );
             if (this.penIsDown) this.stroke(this.pen, next);
             this.pen = next;
         } else return;
+        this.showPen();
         event.preventDefault();
     }
 }

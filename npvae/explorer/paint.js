@@ -26,6 +26,9 @@ const inDigits = (value, digits = 1) =>
         .toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })
         .replace("-", "−");
 
+// Nats, to a tenth; where they are many, without it.
+const inNats = (nats) => inDigits(nats, Math.abs(nats) < 1e4 ? 1 : 0);
+
 const latentName = (j) => `z${String(j + 1).replace(/\d/g, (digit) => "₀₁₂₃₄₅₆₇₈₉"[digit])}`;
 
 // The colours of the style sheet, which are others in the dark: {name: [red, green, blue]}.
@@ -33,7 +36,7 @@ let colours = {};
 
 function readColours() {
     const style = getComputedStyle(document.body);
-    const names = ["ink", "paper", "negative", "zero", "positive", "text", "muted", "accent"];
+    const names = ["ink", "paper", "negative", "zero", "positive", "text", "accent", "card"];
     colours = Object.fromEntries(
         names.map((name) => [name, style.getPropertyValue(`--${name}`).split(" ").map(Number)]),
     );
@@ -92,16 +95,31 @@ function placeOn(canvas, event) {
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
 }
 
-// Call moved(across, down) with the pointer's place while it is dragged over a canvas.
-function onDrag(canvas, moved) {
-    const tell = (event) => moved(...placeOn(canvas, event));
+// Tell of one pointer that is dragged over a canvas: the first finger, the pen or the mouse's first button.
+// began(event), if given, at its start; moved(event) for all places from there on.
+function onDrag(canvas, moved, began = moved) {
+    let dragging = null; // the pointer's number
     canvas.addEventListener("pointerdown", (event) => {
-        canvas.setPointerCapture(event.pointerId);
-        tell(event);
+        if (event.button || dragging !== null) return;
+        dragging = event.pointerId;
+        canvas.setPointerCapture(dragging);
+        began(event);
     });
     canvas.addEventListener("pointermove", (event) => {
-        if (canvas.hasPointerCapture(event.pointerId)) tell(event);
+        if (event.pointerId === dragging) moved(event);
     });
+    canvas.addEventListener("lostpointercapture", (event) => {
+        if (event.pointerId === dragging) dragging = null;
+    });
+}
+
+// A coloured dot with a name for each class of images, if they have labels.
+function fillLegend(parent, legend) {
+    for (const [label, colour] of legend) {
+        const dot = make("span", { className: "dot" });
+        dot.style.background = colour;
+        parent.append(make("span", {}, dot, String(label)));
+    }
 }
 
 // A function that calls `work` once, before the next frame is shown, however often it is called until then.

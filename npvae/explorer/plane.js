@@ -1,7 +1,7 @@
 // The latent plane: two of the latents across and up; decoded images behind, test images as points, q(z|x) as an ellipse.
 "use strict";
 
-const CELLS = 15; // decoded images in a row of the plane
+const CELLS = 15; // decoded images in a row of the plane, or in a column of it, whatever are fewer
 
 // Φ, the distribution function of the standard normal: Abramowitz & Stegun 1964, 7.1.26, to 1.5e-7.
 function normalCDF(z) {
@@ -28,8 +28,11 @@ function normalQuantile(p) {
 class Plane {
     // explorer: the state of the page; axes: the two latents.
     constructor(canvas, explorer) {
-        Object.assign(this, { canvas, explorer, axes: [0, 1], byProbability: false });
-        this.showImages = this.showPoints = true;
+        Object.assign(this, { canvas, explorer, axes: [0, 1], byProbability: false, centre: explorer.zero });
+        this.showImages = this.showPoints = this.showAxes = true;
+        const [rows, columns] = explorer.shape;
+        this.down = Math.round(CELLS * Math.min(1, columns / rows)); // so that the images are not distorted
+        this.across = Math.round(CELLS * Math.min(1, rows / columns));
         this.background = document.createElement("canvas");
         this.key = null; // what the background was decoded for
         const means = explorer.means.flatMap((mu) => [...mu].map(Math.abs)).sort((a, b) => a - b);
@@ -37,25 +40,28 @@ class Plane {
     }
 
     // From a latent's value to its place, 0 to 1 from left to right or from bottom to top, and back.
-    place(value) {
-        return this.byProbability ? normalCDF(value) : (value + this.reach) / (2 * this.reach);
+    place(value, axis) {
+        if (this.byProbability) return normalCDF(value);
+        return (1 + (value - this.centre[axis]) / this.reach) / 2;
     }
 
-    value(place) {
+    value(place, axis) {
         if (this.byProbability) return normalQuantile(Math.min(0.9999, Math.max(0.0001, place)));
-        return (2 * place - 1) * this.reach;
+        return this.centre[axis] + (2 * place - 1) * this.reach;
     }
 
     pixel(z) {
-        const [across, up] = this.axes.map((axis) => this.place(z[axis]));
+        const [across, up] = this.axes.map((axis) => this.place(z[axis], axis));
         return [across * this.canvas.width, (1 - up) * this.canvas.height];
     }
 
     // z with two of its values moved to a place of the pointer.
     moved(z, across, down) {
         const next = Float64Array.from(z);
-        next[this.axes[0]] = this.value(Math.min(1, Math.max(0, across)));
-        next[this.axes[1]] = this.value(Math.min(1, Math.max(0, 1 - down)));
+        [across, 1 - down].forEach((place, i) => {
+            const axis = this.axes[i];
+            next[axis] = this.value(Math.min(1, Math.max(0, place)), axis);
+        });
         return next;
     }
 
@@ -74,18 +80,24 @@ class Plane {
     // Decode the images behind, a few in each frame, so that nothing waits for them; `z` has the other latents' values.
     async decode(z) {
         const others = [...z].filter((_, j) => !this.axes.includes(j));
-        const key = JSON.stringify([this.axes, this.byProbability, others, this.explorer.label, colours]);
+        const key = JSON.stringify([
+            [this.axes, this.byProbability, this.reach, ...this.centre],
+            [others, this.explorer.label, colours],
+        ]);
         if (!this.showImages || key === this.key) return;
         this.key = key;
         const { vae, shape } = this.explorer;
         const [rows, columns] = shape;
         const cell = document.createElement("canvas");
         const began = { at: performance.now() };
-        for (let i = 0; i < CELLS * CELLS; i++) {
-            const [row, column] = [Math.floor(i / CELLS), i % CELLS];
-            const at = this.moved(z, (column + 0.5) / CELLS, (row + 0.5) / CELLS);
+        for (let i = 0; i < this.across * this.down; i++) {
+            const [row, column] = [Math.floor(i / this.across), i % this.across];
+            const at = this.moved(z, (column + 0.5) / this.across, (row + 0.5) / this.down);
             paint(cell, vae.decode(at, this.explorer.y).mean, shape);
-            if (i === 0) [this.background.width, this.background.height] = [CELLS * columns, CELLS * rows];
+            if (i === 0) {
+                this.background.width = this.across * columns;
+                this.background.height = this.down * rows;
+            }
             this.background.getContext("2d").drawImage(cell, column * columns, row * rows);
             if (performance.now() - began.at > 8) {
                 await nextFrame();
@@ -96,19 +108,20 @@ class Plane {
         this.draw();
     }
 
-    // Draw all; `z` has a ring, `samples` have dots, `line` is [z, z], `hovered` the number of a test image.
-    draw({ z, q, samples = [], line, hovered } = this.last ?? {}) {
-        this.last = { z, q, samples, line, hovered };
+    // Draw all; `z` has a ring, `samples` have dots, the `chosen` one in another colour, `line` is [z, z], `hovered` the
+    // number of a test image.
+    draw({ z, q, samples = [], chosen, line, hovered } = this.last ?? {}) {
+        this.last = { z, q, samples, chosen, line, hovered };
         const { canvas } = this;
         const context = canvas.getContext("2d");
-        context.fillStyle = css("paper");
+        context.fillStyle = css("card");
         context.fillRect(0, 0, canvas.width, canvas.height);
         if (this.showImages && this.key) {
             context.globalAlpha = 0.4;
             context.drawImage(this.background, 0, 0, canvas.width, canvas.height);
             context.globalAlpha = 1;
         }
-        this.drawAxes(context);
+        if (this.showAxes) this.drawAxes(context);
         if (this.showPoints) {
             this.explorer.means.forEach((mu, i) => {
                 context.fillStyle = this.explorer.colourOf(i);
@@ -128,10 +141,14 @@ class Plane {
             context.fillStyle = css("accent");
             this.disc(context, this.pixel(sample), 6);
         });
+        if (chosen) {
+            context.fillStyle = css("positive");
+            this.disc(context, this.pixel(chosen), 10);
+        }
         if (z) {
             context.lineWidth = 4;
             for (const [radius, colour] of [
-                [15, "paper"],
+                [15, "card"],
                 [12, "text"],
             ]) {
                 context.strokeStyle = css(colour);
@@ -144,30 +161,39 @@ class Plane {
     }
 
     drawAxes(context) {
-        context.strokeStyle = css("muted", 0.6);
-        context.fillStyle = css("muted");
-        context.font = "20px system-ui, sans-serif";
+        context.strokeStyle = css("text", 0.5);
+        context.fillStyle = css("text");
+        context.font = "22px system-ui, sans-serif";
         context.lineWidth = 1;
         const [x, y] = this.pixel(this.explorer.zero);
         context.strokeRect(x, 0, 0, this.canvas.height);
         context.strokeRect(0, y, this.canvas.width, 0);
-        for (let value = 1 - this.reach; value < this.reach; value++) {
+        const step = Math.ceil((80 * this.reach) / this.canvas.width); // so that the numbers have 40 pixels each
+        const most = Math.ceil(this.reach / step - 1) * step;
+        for (let value = -most; value <= most; value += step) {
             if (value === 0 || (this.byProbability && Math.abs(value) > 2)) continue;
-            const [across, up] = [
-                this.place(value) * this.canvas.width,
-                (1 - this.place(value)) * this.canvas.height,
-            ];
+            const place = this.place(value, this.axes[0]); // the same on both: their middle is 0
+            const [across, up] = [place * this.canvas.width, (1 - place) * this.canvas.height];
             const text = String(value).replace("-", "−");
-            context.fillText(text, across - 6, this.canvas.height - 8);
-            context.fillText(text, 6, up + 7);
+            this.write(context, text, across - 6, this.canvas.height - 8);
+            this.write(context, text, 6, up + 7);
         }
+    }
+
+    // Text with a rim of paper, so that it can be read over images.
+    write(context, text, x, y) {
+        context.save();
+        Object.assign(context, { strokeStyle: css("card"), lineWidth: 6, lineJoin: "round" });
+        context.strokeText(text, x, y);
+        context.restore();
+        context.fillText(text, x, y);
     }
 
     disc(context, [x, y], radius) {
         context.beginPath();
         context.arc(x, y, radius, 0, 2 * Math.PI);
         context.fill();
-        context.strokeStyle = css("paper");
+        context.strokeStyle = css("card");
         context.lineWidth = 1.5;
         context.stroke();
     }
@@ -206,7 +232,7 @@ class Plane {
         if (this.explorer.run.labels) {
             context.fillStyle = css("text");
             context.font = "bold 24px system-ui, sans-serif";
-            context.fillText(String(this.explorer.run.labels[i]), left + 6, top + 24);
+            this.write(context, String(this.explorer.run.labels[i]), left + 6, top + 24);
         }
     }
 }

@@ -21,11 +21,15 @@ function makeWalkPanel(explorer) {
     // the plane
 
     if (plane) {
+        plane.canvas.addEventListener("dblclick", (event) => {
+            const found = plane.imageAt(...placeOn(plane.canvas, event));
+            if (found !== null) explorer.pick(found);
+        });
         plane.axes = vae.latent === 2 ? [0, 1] : order.slice(0, 2);
         const canvas = plane.canvas;
-        onDrag(canvas, (across, down) => go(plane.moved(z, across, down)));
+        onDrag(canvas, (event) => go(plane.moved(z, ...placeOn(canvas, event))));
         canvas.addEventListener("pointermove", (event) => {
-            const over = plane.imageAt(...placeOn(canvas, event));
+            const over = event.buttons ? null : plane.imageAt(...placeOn(canvas, event)); // not while one drags
             if (over === hovered) return;
             hovered = over;
             draw();
@@ -39,7 +43,10 @@ function makeWalkPanel(explorer) {
             if (!(event.key in steps)) return;
             event.preventDefault();
             const next = Float64Array.from(z);
-            plane.axes.forEach((axis, i) => (next[axis] += (steps[event.key][i] * plane.reach) / 40));
+            plane.axes.forEach((axis, i) => {
+                const wanted = z[axis] + (steps[event.key][i] * plane.reach) / 40;
+                next[axis] = Math.min(plane.reach, Math.max(-plane.reach, wanted));
+            });
             go(next);
         });
         for (const i of [0, 1]) {
@@ -62,12 +69,8 @@ function makeWalkPanel(explorer) {
             });
         }
         for (const label of document.querySelectorAll(".axes")) label.hidden = vae.latent === 2;
-        for (const [label, colour] of explorer.legend) {
-            const dot = make("span", { className: "dot" });
-            dot.style.background = colour;
-            element("legend").append(make("span", {}, dot, String(label)));
-        }
-    } else element("plane").parentElement.hidden = true;
+        fillLegend(element("legend"), explorer.legendOf(explorer.run.labels));
+    } else for (const id of ["walk-plane", "plane-options"]) element(id).hidden = true;
 
     function nameOf(j) {
         return latentName(j) + (explorer.run.reference.active[j] ? "" : " (dead)");
@@ -88,13 +91,21 @@ function makeWalkPanel(explorer) {
     const along = (share) => ends[0].map((start, j) => start + share * (ends[1][j] - start));
     function goAlong(share) {
         element("between").value = share;
+        tellShare();
         go(along(share));
     }
     function setEnd(i, mu) {
         ends[i] = mu;
         goAlong(i);
     }
-    element("between").addEventListener("input", (event) => go(along(Number(event.target.value))));
+    function tellShare() {
+        const percent = Math.round(100 * element("between").value);
+        element("between").setAttribute("aria-valuetext", `${percent} % of the way`);
+    }
+    element("between").addEventListener("input", (event) => {
+        tellShare();
+        go(along(Number(event.target.value)));
+    });
     element("take-from").addEventListener("click", () => setEnd(0, explorer.q.mu));
     element("take-to").addEventListener("click", () => setEnd(1, explorer.q.mu));
 
@@ -145,7 +156,9 @@ function makeWalkPanel(explorer) {
             ? "at equal steps in probability"
             : `from −${plane.reach} to ${plane.reach}`;
         element("plane-caption").textContent =
-            `${across} across, ${up} up, ${span}. The ring is z: drag it. The ellipses are q(z|x) at one and two sigma.`;
+            `${across} across, ${up} up, ${span}. The ring is z: drag it. ` +
+            "The ellipses are q(z|x) at one and two sigma, the line is the way from one image to another. " +
+            "Point at an image's dot to see it; press it twice to make it x.";
     }
 
     function start(from, to) {
