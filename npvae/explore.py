@@ -140,6 +140,7 @@ def film_of(run, dataset):
             }
             for title, (images, columns) in zip(titles, grids, strict=True)
         ],
+        "measured": min(film.MEASURED, len(dataset.test_images)),
         "mu": None if mu is None else packed(mu.astype("<f4")),
         "reach": None if mu is None else max(3, math.ceil(np.quantile(np.abs(mu[-1]), 0.99))),
         "labels": None if mu is None or dataset.test_labels is None else dataset.test_labels[: mu.shape[1]].tolist(),

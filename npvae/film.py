@@ -216,10 +216,12 @@ def compose(shown, dataset, config):
         if frame.mu is None:
             paste_pairs(scene, BESIDE, frame.reconstructions, dataset)
         else:
-            inside = np.clip(frame.mu / limit, -1, 1) * (1, -1) / 2 + 0.5  # rows are counted downwards
-            points = (BESIDE.left, BESIDE.top) + inside * (BESIDE.width - 1, BESIDE.height - 1)
-            labels = np.zeros(len(points), int) if dataset.test_labels is None else dataset.test_labels[: len(points)]
-            stamp(scene, points, class_shades(labels), radius=2.2)
+            inside = (np.abs(frame.mu) <= limit).all(axis=1)  # early ones can lie far out
+            places = frame.mu[inside] / limit * (1, -1) / 2 + 0.5  # rows are counted downwards
+            points = (BESIDE.left, BESIDE.top) + places * (BESIDE.width - 1, BESIDE.height - 1)
+            count = len(frame.mu)
+            labels = np.zeros(count, int) if dataset.test_labels is None else dataset.test_labels[:count]
+            stamp(scene, points, class_shades(labels[inside]), radius=2.2)
         terms = f"{frame.loss:.1f} nats = {frame.reconstruction:.1f} reconstruction + {frame.kl:.1f} KL"
         write(scene, f"step {frame.step:,}", IMAGES.left, 20, 16, weight="-Bold")
         write(scene, f"epoch {frame.epoch:.2f}", IMAGES.left + IMAGES.width, 20, 13, "rs")

@@ -388,7 +388,8 @@ def test_the_time_slider_shows_the_frames_of_the_film(plane, visit):
         page.locator("#film-step").fill(str(frames.index(frame)))
         text = page.inner_text("#film-text")
         assert f"Step {frame.step}, epoch {frame.epoch:.2f}: " in text
-        assert f"−ELBO {frame.loss:.1f} nats: reconstruction {frame.reconstruction:.1f} and KL {frame.kl:.1f}." in text
+        terms = f"reconstruction {frame.reconstruction:.1f} and KL {frame.kl:.1f}."
+        assert f"−ELBO {frame.loss:.1f} nats on {film.MEASURED} test images: {terms}" in text
 
 
 def test_the_film_rests_when_its_tab_is_left(plane, visit):

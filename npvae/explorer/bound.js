@@ -77,7 +77,7 @@ function makeBoundPanel(explorer) {
             chart.append(makeSVG("line", { x1: 0, x2: 630, y1: up(nats), y2: up(nats), class: "grid" }));
             chart.append(makeSVG("text", { x: 0, y: up(nats) - 4 }, inDigits(nats, 0)));
         }
-        chart.append(makeSVG("line", { x1: 0, x2: 630, y1: up(elbo), y2: up(elbo), class: "elbo" }));
+        chart.append(makeSVG("line", { x1: 70, x2: 630, y1: up(elbo), y2: up(elbo), class: "elbo" }));
         chart.append(makeSVG("text", { x: 628, y: up(elbo) - 5, class: "right elbo-text" }, "−ELBO"));
         body.replaceChildren();
         BOUND_SAMPLES.forEach((K, i) => {

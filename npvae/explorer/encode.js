@@ -100,8 +100,9 @@ function makeEncodePanel(explorer) {
     const more = order.length - shown.length;
     element("latents-note").textContent =
         (more ? `${more} more latents of smaller KL are not shown. ` : "") +
-        "Sorted by KL on the test set, whose mean is the tick on the bar. Grey band: the prior at one sigma. Coloured: " +
-        "q(z|x) at one and two sigma. Dots: the eight samples.";
+        "Sorted by KL on the test set. Grey band: the prior at one sigma. Coloured: q(z|x) at one and two sigma" +
+        (vae.latent === 2 ? ", enlarged above" : "") +
+        ". Dots: the eight samples.";
 
     const plane = vae.latent === 2 ? new Plane(element("encode-plane"), explorer) : null;
     const zoom = plane && Object.assign(new Plane(element("encode-zoom"), explorer), { showAxes: false });
@@ -151,7 +152,7 @@ function makeEncodePanel(explorer) {
         element("width-note").textContent =
             widest < 0.2
                 ? `The widest sigma is ${inDigits(widest, 2)}: q(z|x) is nearly a point, and its samples decode to nearly the ` +
-                  "same image. An empty or a strange image has a wider one."
+                  "same image."
                 : "";
         if (plane) {
             plane.draw({ q, samples: z, chosen: z[chosen] });

@@ -52,11 +52,7 @@ function makeLearningPanel(explorer, film) {
             );
     }
     chart.append(
-        makeSVG(
-            "text",
-            { x: right, y: 14, class: "right" },
-            "loss (−ELBO) of 500 test images, against the step",
-        ),
+        makeSVG("text", { x: right, y: 14, class: "right" }, "loss (−ELBO), nats, against the step"),
     );
     chart.append(makeSVG("polyline", { points: film.frames.map(point).join(" "), class: "curve" }));
     const dot = makeSVG("circle", { r: 6, class: "chosen" });
@@ -93,7 +89,7 @@ function makeLearningPanel(explorer, film) {
         const terms = [frame.loss, frame.reconstruction, frame.kl].map((nats) => inNats(nats));
         element("film-text").textContent =
             `Step ${frame.step.toLocaleString("en")}, epoch ${inDigits(frame.epoch, 2)}: ` +
-            `−ELBO ${terms[0]} nats: reconstruction ${terms[1]} and KL ${terms[2]}.`;
+            `−ELBO ${terms[0]} nats on ${film.measured} test images: reconstruction ${terms[1]} and KL ${terms[2]}.`;
         slider.setAttribute("aria-valuetext", element("film-text").textContent);
     }
 

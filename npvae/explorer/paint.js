@@ -21,10 +21,12 @@ function setAttributes(target, attributes) {
     for (const [name, value] of Object.entries(attributes)) target.setAttribute(name, value);
 }
 
-const inDigits = (value, digits = 1) =>
-    value
-        .toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })
-        .replace("-", "−");
+const formats = Array.from(
+    { length: 3 },
+    (_, digits) =>
+        new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }),
+);
+const inDigits = (value, digits = 1) => formats[digits].format(value).replace("-", "−");
 
 // Nats, to a tenth; where they are many, without it.
 const inNats = (nats) => inDigits(nats, Math.abs(nats) < 1e4 ? 1 : 0);

@@ -158,7 +158,13 @@ function makeWalkPanel(explorer) {
         element("plane-caption").textContent =
             `${across} across, ${up} up, ${span}. The ring is z: drag it. ` +
             "The ellipses are q(z|x) at one and two sigma, the line is the way from one image to another. " +
-            "Point at an image's dot to see it; press it twice to make it x.";
+            "Point at an image's dot to see it; press it twice to make it x." +
+            (vae.latent > 2
+                ? ` Images are decoded with the other ${vae.latent - 2} latents as they are in z.`
+                : "") +
+            (vae.classes
+                ? ` Images are decoded with label y = ${explorer.label}; dots have the colours of their own.`
+                : "");
     }
 
     function start(from, to) {
