@@ -10,7 +10,7 @@ from npvae.commands import UserError
 from npvae.config import Config, option_name
 from npvae.evaluate import ENOUGH
 from npvae.files import replacing
-from npvae.runs import Run
+from npvae.runs import Run, number
 
 # of Okabe & Ito 2008, without the yellow, which is too light for a line; with the styles, for 28 runs
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -47,6 +47,7 @@ def compare(folders, out):
     warning, results = incomparable(configs.values()), list(result_table(runs, metrics))  # all is read before the write
 
     figure = curves(metrics, legend(differing), bound(configs.values()), warning)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:
         figure.savefig(file, format="png", dpi=120, bbox_inches="tight")
     lines = []
@@ -133,10 +134,10 @@ def evaluation(run, epochs):
     """−log p(x), and active units, of the evaluation after so many epochs; blank where there is none."""
 
     def pick(result):
-        if result["epochs"] != epochs:
+        if number(result["epochs"]) != epochs:
             return None
-        samples, estimate = result["importance_samples"], result["negative_log_likelihood"]
-        return f"{estimate['mean']:.2f}" if samples >= ENOUGH else "", str(result["active_units"])
+        samples, estimate = number(result["importance_samples"]), result["negative_log_likelihood"]
+        return f"{number(estimate['mean']):.2f}" if samples >= ENOUGH else "", f"{number(result['active_units']):.0f}"
 
     return run.evaluated(pick) or ("", "")
 

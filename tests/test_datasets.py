@@ -61,8 +61,8 @@ def nowhere(monkeypatch, tmp_path):
     with socket.socket() as taken:  # by us, who do not listen
         taken.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{taken.getsockname()[1]}"
-        for name, (_, hashes) in datasets.PUBLISHED.items():
-            monkeypatch.setitem(datasets.PUBLISHED, name, ((f"http://{host}/",), hashes))
+        for name, (_, *published) in datasets.PUBLISHED.items():
+            monkeypatch.setitem(datasets.PUBLISHED, name, ((f"http://{host}/",), *published))
         yield host
 
 
@@ -75,7 +75,8 @@ def mirror(monkeypatch, tmp_path, nowhere):
         thread.start()
         bases = (f"http://{nowhere}/", f"http://127.0.0.1:{server.server_port}/")
         hashes = tuple(hashlib.sha256((folder / f"{file}.gz").read_bytes()).hexdigest() for file in FILES)
-        monkeypatch.setitem(datasets.PUBLISHED, "mnist", (bases, hashes))
+        sizes = tuple((folder / f"{file}.gz").stat().st_size for file in FILES)
+        monkeypatch.setitem(datasets.PUBLISHED, "mnist", (bases, sizes, hashes))
         yield folder
         server.shutdown()
         thread.join()

@@ -10,13 +10,15 @@ from npvae.commands import UserError
 from npvae.data.download import DownloadError, download
 from npvae.data.idx import MAGIC_IMAGES, MAGIC_LABELS, IDXError, read_idx, write_idx
 from npvae.data.strokes import draw_digits
+from npvae.files import remove_stale
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
-# base addresses, tried in order, and the SHA-256 of the four .gz in the order of FILES
+# base addresses, tried in order; of the four .gz in the order of FILES the bytes and the SHA-256
 PUBLISHED = {
     "mnist": (
         ("https://storage.googleapis.com/cvdf-datasets/mnist/", "https://ossci-datasets.s3.amazonaws.com/mnist/"),
+        (9_912_422, 28_881, 1_648_877, 4_542),
         (
             "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
             "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
@@ -26,6 +28,7 @@ PUBLISHED = {
     ),
     "fashion-mnist": (
         ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+        (26_421_880, 29_515, 4_422_102, 5_148),
         (
             "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
             "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
@@ -35,6 +38,7 @@ PUBLISHED = {
     ),
     "kmnist": (
         ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
+        (18_165_135, 29_497, 3_041_136, 5_120),
         (
             "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
             "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
@@ -141,10 +145,10 @@ def _load_published(name, folder):
 
 
 def _fetch_missing(name, folder):
-    bases, hashes = PUBLISHED[name]
-    for file, sha256 in zip(FILES, hashes, strict=True):
+    bases, sizes, hashes = PUBLISHED[name]
+    for file, size, sha256 in zip(FILES, sizes, hashes, strict=True):
         if _find(folder, file) is None:
-            download([f"{base}{file}.gz" for base in bases], folder / f"{file}.gz", sha256)
+            download([f"{base}{file}.gz" for base in bases], folder / f"{file}.gz", size, sha256)
 
 
 def _load_strokes(folder, origin):
@@ -152,6 +156,7 @@ def _load_strokes(folder, origin):
         rng = np.random.default_rng(STROKES_SEED)
         arrays = [array for size in STROKES_SIZES for array in draw_digits(size, rng)]
         try:
+            remove_stale(folder)
             for file, array in zip(FILES, arrays, strict=True):
                 write_idx(folder / file, array)
         except OSError:  # a data folder that is read-only: the digits are drawn again next time

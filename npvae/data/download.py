@@ -1,24 +1,32 @@
 """Fetch a file over HTTP so that it is either whole and what was published, or not there."""
 
+import contextlib
 import hashlib
+import queue
+import threading
+import time
+from http.client import responses
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
 from tqdm import tqdm
 
-from npvae.files import replacing
+from npvae.files import remove_stale, replacing
 
 CHUNK = 1 << 16  # bytes
+WAITING = 16  # chunks that have arrived and are not written yet, at most
 TIMEOUT = (5, 20)  # seconds to connect, seconds without a byte
+PATIENCE, SLOWEST = 30, 5_000  # seconds, and from then on bytes per second on average, or the next mirror is tried
+REDIRECTS = 5
 
 
 class DownloadError(Exception):
     """No mirror had the file; the message is one line that says what each answered."""
 
 
-def download(urls, path, sha256, timeout=TIMEOUT, progress=None):
+def download(urls, path, size, sha256, timeout=TIMEOUT, patience=PATIENCE, progress=None):
     """Fetch a file from the first mirror that has it.
 
     Parameters
@@ -27,11 +35,15 @@ def download(urls, path, sha256, timeout=TIMEOUT, progress=None):
         Mirrors, tried in order.
     path : str or Path
         Appears only when the file is whole and its hash is right; until then the bytes lie in a temporary file beside
-        it, which goes when this fails or is interrupted.
+        it, which goes when this fails or is interrupted. Its folder is made.
+    size : int
+        Bytes of the file; nothing more is read.
     sha256 : str
         Hash of the file, in hexadecimal.
     timeout : (float, float)
         Seconds to connect, and seconds without a byte before the next mirror is tried.
+    patience : float
+        Seconds after which a mirror must keep up with `SLOWEST`: so every download ends.
     progress : bool, optional
         Show a bar; by default only on a terminal.
 
@@ -46,27 +58,27 @@ def download(urls, path, sha256, timeout=TIMEOUT, progress=None):
     failures = []
     for url in urls:
         try:
-            return _fetch(url, path, sha256, timeout, progress)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, DownloadError) as error:
-            failures.append(f"{urlsplit(url).netloc}: {_reason(error)}")
+            return _fetch(_received(url, timeout, patience), path, size, sha256, progress)
+        except DownloadError as error:
+            failures.append(f"{urlsplit(url).netloc}: {error}")
     raise DownloadError(f"{path.name} could not be downloaded ({'; '.join(failures)})")
 
 
-def _fetch(url, path, sha256, timeout, progress):
-    # a server that packs what it sends would change the bytes of a .gz: ask for them as they are, do not decode
-    headers = {"Accept-Encoding": "identity"}
+def _fetch(chunks, path, size, sha256, progress):
+    """Write the chunks of a file to `path`, if they are what they should be."""
     disable = None if progress is None else not progress  # None: a bar on a terminal only
     digest = hashlib.sha256()
-    with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
-        if response.status_code != 200:
-            raise DownloadError(f"{response.status_code} {response.reason}")
-        size = response.headers.get("Content-Length", "")
-        total = int(size) if size.isdecimal() else None
+    with contextlib.closing(chunks):
+        next(chunks)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(path.parent)
         with (
             replacing(path) as file,
-            tqdm(total=total, desc=path.name, unit="B", unit_scale=True, disable=disable, leave=False) as bar,
+            tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=disable, leave=False) as bar,
         ):
-            for chunk in response.raw.stream(CHUNK, decode_content=False):
+            for chunk in chunks:
+                if file.tell() + len(chunk) > size:
+                    raise DownloadError(f"more than the {size:,} bytes that were published")
                 file.write(chunk)
                 digest.update(chunk)
                 bar.update(len(chunk))
@@ -74,6 +86,69 @@ def _fetch(url, path, sha256, timeout, progress):
                 raise DownloadError(
                     f"{file.tell()} bytes with SHA-256 {digest.hexdigest()[:8]}…, expected {sha256[:8]}…"
                 )
+
+
+def _received(url, timeout, patience):
+    """The chunks of a file as they arrive, the first, an empty one, when the mirror has said that it has the file.
+
+    A thread waits for them: a mirror that sends a byte now and then is never late for the time limit of a socket.
+    """
+    arrived, given_up = queue.Queue(WAITING), threading.Event()
+
+    def receive():
+        try:
+            for chunk in _chunks(url, timeout):
+                arrived.put(chunk)
+                if given_up.is_set():
+                    return
+            arrived.put(None)
+        except Exception as error:  # whatever a server, or what claims to be one, leads to
+            arrived.put(DownloadError(_reason(error)))
+
+    began, count = time.monotonic(), 0
+    threading.Thread(target=receive, daemon=True).start()
+    try:
+        while True:
+            left = patience + count / SLOWEST - (time.monotonic() - began)
+            item = arrived.get(timeout=max(left, 0))
+            if item is None:
+                return
+            if isinstance(item, DownloadError):
+                raise item
+            count += len(item)
+            yield item
+    except queue.Empty:
+        raise DownloadError(f"too slow: {count:,} bytes in {time.monotonic() - began:.0f} s") from None
+    finally:
+        given_up.set()
+        with contextlib.suppress(queue.Empty):
+            while True:  # so that the thread, if it waits for room, goes on to its end
+                arrived.get_nowait()
+
+
+class _Session(requests.Session):
+    """A session that follows no redirects: in following one, requests reads its body, however long, into memory."""
+
+    def get_redirect_target(self, resp):
+        return None
+
+
+def _chunks(url, timeout):
+    """The chunks of the answer's body, after an empty one for its head; nothing but a body that is wanted is read."""
+    # a server that packs what it sends would change the bytes of a .gz: ask for them as they are, do not decode
+    headers = {"Accept-Encoding": "identity"}
+    for _ in range(REDIRECTS + 1):
+        with _Session() as session, session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+            if response.is_redirect:
+                url = urljoin(url, response.headers["Location"])
+                continue
+            code = response.status_code
+            if code != 200:
+                raise DownloadError(f"{code} {responses.get(code, '')}".rstrip())
+            yield b""
+            yield from response.raw.stream(CHUNK, decode_content=False)
+            return
+    raise DownloadError(f"more than {REDIRECTS} redirects")
 
 
 def _reason(error):
@@ -90,4 +165,4 @@ def _reason(error):
         return "no secure connection"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
-    return f"{type(error).__name__}"
+    return f"not an answer that makes sense ({type(error).__name__})"

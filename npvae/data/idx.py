@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npvae.files import replacing
+from npvae.files import open_regular, replacing
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 CODES = {np.dtype(dtype): code for code, dtype in TYPES.items()}
@@ -55,7 +55,7 @@ def read_idx(path, magic=None):
     """
     path = Path(path)
     packed_size = path.stat().st_size
-    with open(path, "rb") as raw:
+    with open_regular(path) as raw:
         packed = raw.read(2) == GZIP_MAGIC
         raw.seek(0)
         largest = packed_size * GZIP_LARGEST_RATIO if packed else packed_size
@@ -127,7 +127,7 @@ def _lower(error):
 
 
 def write_idx(path, array):
-    """Write an array as an IDX file, gzip if the name ends in .gz; the file appears whole or not at all.
+    """Write an array as an IDX file, gzip if the name ends in .gz; it appears whole or not at all, its folder with it.
 
     Parameters
     ----------
@@ -147,6 +147,7 @@ def write_idx(path, array):
         raise IDXError(f"{path}: IDX cannot hold the shape {_times(array.shape)}, expected sizes below 2³²")
     header = struct.pack(f">HBB{array.ndim}I", 0, CODES[dtype], array.ndim, *array.shape)
     data = np.ascontiguousarray(array, dtype).data
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         if path.suffix == ".gz":
             with gzip.GzipFile(

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from npvae.files import open_regular
+
 FULL = {"bool": 1, "uint8": 255, "uint16": 65535}  # what white is stored as; floats store it as 1
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601, as in JPEG
 GRAIN = 10  # a picture is shrunk to so many times the image's side: noise averages out, a hair line is still there
@@ -68,7 +70,7 @@ def from_picture(picture, image_shape=(28, 28), background="auto", centre=True):
 def _read(path):
     from matplotlib.image import imread  # matplotlib takes a second to import: not before it is needed
 
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         try:
             return imread(file, format="")  # no format: told by the content, not by the name
         except Exception as error:  # Pillow's decoders raise errors of many kinds at a broken file
