@@ -1,5 +1,14 @@
 """A variational autoencoder written by hand in NumPy, after Kingma & Welling, "Auto-Encoding Variational Bayes"."""
 
+import os
+import signal
+import sys
+
+if sys.argv[:1] == ["-m"]:  # as in `python -m npvae.train`: what follows takes a moment to import
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # nothing is begun yet that a traceback could tell of
+    os.environ["MPLBACKEND"] = "agg"  # the commands draw into files, whatever else matplotlib is told
+
 from npvae.optimizers import SGD, Adagrad, Adam
 from npvae.vae import VAE
 

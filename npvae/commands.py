@@ -1,4 +1,4 @@
-"""What the commands share: how they tell mistakes, and how they are stopped."""
+"""What the commands share: how they begin and end, how they tell mistakes, and how they are stopped."""
 
 import argparse
 import functools
@@ -8,6 +8,9 @@ import sys
 import threading
 
 import npvae
+
+# those that ask a program to end; Windows has no SIGHUP
+STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class UserError(Exception):
@@ -22,7 +25,8 @@ class OneLineParser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"npvae {npvae.__version__}")
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
+        complain(self.prog, message)
+        self.exit(2)
 
 
 def positive(text, low=1):
@@ -32,30 +36,42 @@ def positive(text, low=1):
     return int(text)
 
 
+def complain(program, message):
+    """Print a message on standard error in one line, whatever is in it: nothing in it can steer a terminal."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in f"{program}: {message}")
+    print(line, file=sys.stderr, flush=True)
+
+
 def command(program):
     """Decorate `main(arguments)` of a program so that what goes wrong is told in one line, without a traceback.
 
-    Mistakes of the user's, and files, disks or memory that do not play along, exit with 2, Ctrl-C with 130 and SIGTERM
-    with 143.
+    Mistakes of the user's, and files, disks or memory that do not play along, exit with 2, a signal with 128 and its
+    number: Ctrl-C with 130, SIGTERM with 143, SIGHUP with 129.
     """
 
     def decorate(main):
         @functools.wraps(main)
         def wrapped(arguments=None):
-            for stream in (sys.stdout, sys.stderr):
-                if hasattr(stream, "reconfigure"):  # those of a notebook cannot be, and need not
-                    stream.reconfigure(errors="replace")  # a terminal without Σ or − shows ? instead of failing
-            before = handle_signals({signal.SIGTERM: _exit})  # by an exception, so that temporary files are removed
+            _provide_streams()
+            handlers = dict.fromkeys(STOPS, _exit) | {signal.SIGINT: signal.default_int_handler}
+            before = handle_signals(handlers)  # by an exception, so that temporary files are removed
             try:
-                return main(arguments)
+                code = main(arguments)
+                sys.stdout.flush()  # here, where a full disk is told as any other
+                return code
             except BrokenPipeError:  # whoever read the output has gone, as in `… | head`
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                _forget(sys.stdout)
                 return 128 + signal.SIGPIPE
             except (UserError, OSError, MemoryError) as error:
-                print(f"{program}: {error}", file=sys.stderr)
+                if isinstance(error, OSError) and not _can_be_flushed(sys.stdout):
+                    _forget(sys.stdout)
+                try:
+                    complain(program, str(error) or type(error).__name__)
+                except OSError:
+                    _forget(sys.stderr)
                 return 2
             except KeyboardInterrupt:
-                print(f"{program}: interrupted", file=sys.stderr)
+                complain(program, "interrupted")
                 return 128 + signal.SIGINT
             finally:
                 handle_signals(before)
@@ -65,15 +81,60 @@ def command(program):
     return decorate
 
 
+def _provide_streams():
+    """Have standard output and error, where a file that is opened would else take their place, and any character."""
+    for number, name in ((0, None), (1, "stdout"), (2, "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+        if name and getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # those of a notebook cannot be, and need not
+            stream.reconfigure(errors="replace")  # a terminal without Σ or − shows ? instead of failing
+
+
+def _can_be_flushed(stream):
+    try:
+        stream.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _forget(stream):
+    """Let a stream that nothing can be written to end without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def handle_signals(handlers):
     """Set a handler for each signal; returns those that were set before, to be set again afterwards.
 
-    Only the main thread gets signals, and can say what becomes of them: in any other, this does nothing.
+    A signal that is ignored, as by nohup, stays ignored. Only the main thread gets signals, and can say what becomes of
+    them: in any other, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
-    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    heeded = {number: to for number, to in handlers.items() if signal.getsignal(number) != signal.SIG_IGN}
+    return {number: signal.signal(number, handler) for number, handler in heeded.items()}
 
 
 def _exit(number, frame):
     sys.exit(128 + number)
+
+
+class StopRequest:
+    """While entered, Ctrl-C, SIGTERM and SIGHUP are noted in `signal`, not acted upon; a second one acts at once."""
+
+    def __enter__(self):
+        self.signal = None
+        self.before = handle_signals(dict.fromkeys(STOPS, self.note))
+        return self
+
+    def note(self, number, frame):
+        self.signal = number
+        handle_signals(self.before)
+
+    def __exit__(self, *exception):
+        handle_signals(self.before)

@@ -1,6 +1,7 @@
 """The settings of a run, and what each of them may be."""
 
 import dataclasses
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from npvae.layers import ACTIVATIONS
 from npvae.objectives import OBJECTIVES
 from npvae.optimizers import OPTIMIZERS
 
+# what may be another when a run goes on; the images must be the same
+EXTENDABLE = ("epochs", "film", "checkpoint_every", "dataset", "data_dir")
 # a stage of a learning rate schedule, EPOCHS:RATE
 STAGE = re.compile(r"(\d{1,7}):((?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?)")
 
@@ -76,6 +79,9 @@ class Config:
     adam_epsilon: float = setting(1e-8, "what Adam adds to the root", float, 1e-30, 1000)
     batch_size: int = setting(100, "examples per step", int, 1, 1_000_000)
     epochs: int = setting(10, "passes over the training set", int, 1, 1_000_000)
+    checkpoint_every: float = setting(
+        60.0, "seconds, at least, to the next checkpoint within an epoch; there is one after each", float, 0, 1_000_000
+    )
     film: bool = setting(False, "film the model as it learns, at steps evenly spaced in log time: RUN/film.gif", bool)
     seed: int = setting(
         0, "of the initial weights, the order of the examples, the noise and dynamic binarization", int, 0, 2**63 - 1
@@ -137,6 +143,13 @@ class Config:
         The linear warm-up is that of Bowman et al. 2016 and Sønderby et al. 2016.
         """
         return self.beta * min(1.0, epochs / self.kl_warmup) if self.kl_warmup else self.beta
+
+    def digest(self):
+        """A hash of the settings that a run cannot change, in hexadecimal; those at their default do not go in."""
+        fields = [field for field in dataclasses.fields(self) if field.name not in EXTENDABLE]
+        told = {field.name: getattr(self, field.name) for field in fields}
+        told = {field.name: told[field.name] for field in fields if told[field.name] != field.default}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def from_json(cls, text):

@@ -2,18 +2,20 @@
 
 import json
 import math
+import signal
 import sys
 
 import numpy as np
 from tqdm import tqdm
 
-from npvae.commands import UserError, command, positive
+from npvae.commands import StopRequest, UserError, command, complain, positive
 from npvae.data.pixels import BINARIZATIONS, batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.objectives import log_mean_exp, log_weights
 from npvae.runs import Run, epochs_done, require_fit, run_parser
 from npvae.vae import reparameterize
 
+PROGRAM = "python -m npvae.evaluate"
 NOISE_SEED = 1  # the same noise at each evaluation, so that the same parameters give the same numbers
 ENCODED_AT_ONCE = 500  # images, or fewer, so that
 LOG_WEIGHTS_AT_ONCE = 5_000_000  # at most so many, images times samples, are held
@@ -24,7 +26,7 @@ ENOUGH = 500  # samples from which on the bound may be called an estimate of −
 ACTIVE = 0.01  # variance of a latent's posterior mean over the examples above which it is active (Burda et al. 2016)
 
 
-def estimates(vae, images, labels, samples, bounds=(), progress=False):
+def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None):
     """Importance sampling from q(z|x): the terms of the ELBO and the importance-weighted bounds of each example.
 
     Parameters
@@ -38,6 +40,8 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False):
         The k, at most K, of the bounds; each is averaged over the K // k groups of k samples.
     progress : bool
         Show a bar, on a terminal.
+    stop : StopRequest, optional
+        Where its `signal` is set, the rest of the examples is left out.
 
     Returns
     -------
@@ -75,6 +79,10 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False):
                 log_p_x[chunk] = vae.likelihood.log_density(x, vae.decoder_outputs(z.astype(dtype), y))
                 log_w[chunk] = log_weights(log_p_x[chunk], z, mu, logvar)
                 bar.update(eps.shape[0] * eps.shape[1])
+                if stop and stop.signal:  # what is done of this block is of no use
+                    return {
+                        name: array[..., :start] if name == "iwae" else array[:start] for name, array in result.items()
+                    }
             result["reconstruction"][rows] = -log_p_x.mean(axis=0)
             result["kl"][rows] = gaussian_kl(mu[..., None], logvar[..., None])
             result["mu"][rows] = mu
@@ -105,20 +113,25 @@ def protocol(config):
     return pixels + ", given their labels" * config.conditional
 
 
-def evaluate(run, dataset, samples, progress=False):
-    """What the command says about a run, as a dict that can be written as JSON; the losses are nats per example."""
+def evaluate(run, dataset, samples, progress=False, stop=None):
+    """What the command says about a run, as a dict that can be written as JSON; the losses are nats per example.
+
+    Where `stop`, a `StopRequest`, ends it, it is about the test examples that were done; None if there was none.
+    """
     state = run.load_checkpoint()  # once: a run that still trains replaces it
     vae = run.vae(state)
     require_fit(dataset, vae)
     bounds = [k for k in BOUNDS if APART * k < samples] + [samples]
-    terms = estimates(vae, dataset.test_images, dataset.test_labels, samples, bounds, progress)
+    terms = estimates(vae, dataset.test_images, dataset.test_labels, samples, bounds, progress, stop)
+    if not len(terms["mu"]):
+        return None
     iwae_losses = list(map(mean_and_error, terms["iwae"]))
     variance = terms["mu"].var(axis=0)
     return {
         "run": str(run.folder),
         "epochs": round(epochs_done(state, dataset), 3),
         "dataset": dataset.name,
-        "examples": len(dataset.test_images),
+        "examples": len(terms["mu"]),
         "protocol": protocol(run.config),
         "objective": run.config.objective,
         "importance_samples": samples,
@@ -168,10 +181,10 @@ def describe(result, config):
     yield f"  KL of each latent: {kls}"
 
 
-@command("python -m npvae.evaluate")
+@command(PROGRAM)
 def main(arguments=None):
     """Print the bounds of a run on its test set; if importance samples are asked for, keep them in its folder."""
-    parser = run_parser("python -m npvae.evaluate", "Evaluate a run on its test set.")
+    parser = run_parser(PROGRAM, "Evaluate a run on its test set.")
     parser.add_argument(
         "--importance-samples",
         type=positive,
@@ -184,8 +197,17 @@ def main(arguments=None):
 
     run = Run.open(options.run, options.data_dir)
     dataset = run.dataset()
-    result = evaluate(run, dataset, options.importance_samples or run.config.samples, progress=True)
+    with StopRequest() as stop:
+        result = evaluate(run, dataset, options.importance_samples or run.config.samples, True, stop)
+    if stop.signal:
+        name, total = signal.Signals(stop.signal).name, len(dataset.test_images)
+        done = f"this is of the first {result['examples']:,} of {total:,}" if result else f"before {total:,} were begun"
+        complain(PROGRAM, f"stopped by {name}: {done} test examples, and not kept")
+    if result is None:
+        return 128 + stop.signal
     print(json.dumps(result) if options.json else "\n".join([str(dataset), *describe(result, run.config)]), flush=True)
+    if stop.signal:
+        return 128 + stop.signal
     if options.importance_samples:
         from npvae import plot  # matplotlib takes a second to import
 

@@ -12,6 +12,7 @@ from npvae.commands import UserError
 from npvae.data.pixels import batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.files import replacing
+from npvae.runs import read_arrays
 from npvae.vae import reparameterize
 
 SEED = 4  # of the noise, which is the same in every frame
@@ -120,6 +121,7 @@ class Camera:
 
     def __init__(self, run, training, dataset):
         self.run, self.training, self.dataset = run, training, dataset
+        run.frames.mkdir(exist_ok=True)
         if due(training.step) or not any(run.frames.glob("*.npz")):
             self.record()
 
@@ -160,8 +162,7 @@ def kinds(frame):
 def read(path):
     """The frame in a file; nothing in it is unpickled."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            fields = {name: array if array.ndim else array.item() for name, array in archive.items()}
+        fields = {name: array if array.ndim else array.item() for name, array in read_arrays(path).items()}
         frame = Frame(**dict.fromkeys(("mu", "reconstructions")) | fields)
         images, mu, reconstructions = frame[-3:]
         pictures = [images] if reconstructions is None else [images, reconstructions]

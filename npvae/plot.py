@@ -11,13 +11,14 @@ from npvae.data.pixels import batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.files import replacing
 from npvae.film import plane
-from npvae.runs import Run, require_fit, run_parser
+from npvae.runs import Run, number, require_fit, run_parser
 from npvae.vae import reparameterize
 
 SEED = 2  # of every draw in a picture: the same run, the same pictures
 TRAIN, TEST = COLOURS[:2]
 # ten colours that colour-blind people tell apart (Petroff 2021, arXiv 2107.02270), in the order of the digits
 CLASS_COLOURS = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
+HIGHEST = 40  # inches of a picture: images of 2,000 × 1 pixels have room in it, and in memory
 GAP = 2  # pixels between images
 
 
@@ -40,9 +41,10 @@ def picture(title, images, columns, image_shape, row_labels=(), column_labels=()
     """A figure of images (N, D) in rows of `columns`: dark ink on paper, or without `ink` grey values as they are."""
     page = tile(images, columns, image_shape)
     height, width = page.shape
-    scale = 7.2 / width  # inches per pixel
+    scale = min(7.2 / width, HIGHEST / height)  # inches per pixel
     figure = Figure(
-        figsize=(7.2 + 0.4 * bool(row_labels), height * scale + 0.5 + 0.3 * bool(column_labels)), layout="constrained"
+        figsize=(width * scale + 0.4 * bool(row_labels), height * scale + 0.5 + 0.3 * bool(column_labels)),
+        layout="constrained",
     )
     axes = figure.add_subplot()
     axes.imshow(page, cmap="gray_r" if ink else "gray", vmin=0, vmax=1)
@@ -224,8 +226,8 @@ def bounds(run):
     """The importance-weighted bounds of the last evaluation against their number of samples."""
 
     def pick(result):
-        losses = {int(k): value["mean"] for k, value in result["iwae_loss"].items()}
-        return losses, result["elbo_loss"]["mean"], result["epochs"], result["protocol"]
+        losses = {int(k): number(value["mean"]) for k, value in result["iwae_loss"].items()}
+        return losses, number(result["elbo_loss"]["mean"]), number(result["epochs"]), str(result["protocol"])
 
     found = run.evaluated(pick)
     if found is None:
@@ -271,6 +273,7 @@ def draw(run, names, *model):
     `model` is (vae, dataset), which those of `OF_THE_MODEL` are about.
     """
     outcome = {}
+    run.images.mkdir(exist_ok=True)
     for name in names:
         path = run.images / f"{name}.png"
         try:

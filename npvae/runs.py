@@ -1,7 +1,8 @@
-"""A run folder: config.json, metrics.csv, checkpoint.npz, images/ and, if made, evaluation.json, film/, film.gif and
+"""A run folder: config.json, checkpoint.npz, metrics.csv, images/ and, if made, evaluation.json, film/, film.gif and
 explorer.html.
 
-Each file is written whole or not at all.
+Each file is written whole or not at all. The checkpoint is the truth about a training: the losses of its epochs are in
+it, and metrics.csv is made from it, for people. One process at a time trains a run: it holds the lock, a file .lock.
 """
 
 import contextlib
@@ -10,7 +11,9 @@ import dataclasses
 import io
 import json
 import math
+import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ from npvae.commands import OneLineParser, UserError
 from npvae.config import Config
 from npvae.data import datasets
 from npvae.data.pixels import binarize
-from npvae.files import replacing
+from npvae.files import Locked, is_stale, lock, open_regular, read_text, remove_stale, replacing
 from npvae.vae import VAE
 
 # Losses are nats per example under the protocol that `binarize` names: train_loss is what was minimized, test_loss the
@@ -30,7 +33,14 @@ COLUMNS = (
     *("epoch", "examples", *TEXT_COLUMNS, "samples", "beta", "learning_rate"),
     *("train_loss", "train_reconstruction", "train_kl", "test_loss", "test_reconstruction", "test_kl", "seconds"),
 )
+LOSSES = tuple(name for name in COLUMNS if name not in (*TEXT_COLUMNS, "seconds"))  # of an epoch, in the checkpoint
 FORMATS = dict.fromkeys(("epoch", "examples", "samples", "beta", "learning_rate"), "{:.10g}")
+
+
+# what may be in a checkpoint
+MEMBERS = re.compile(
+    r"parameters|epoch|examples|sums|losses|data|random_state|image_shape|classes|settings|optimizer\.\w+"
+)
 
 
 class Run:
@@ -38,7 +48,9 @@ class Run:
 
     def __init__(self, folder, config):
         self.folder, self.config = Path(folder), config
+        self.settings = self.folder / "config.json"
         self.checkpoint = self.folder / "checkpoint.npz"
+        self.metrics_file = self.folder / "metrics.csv"
         self.evaluation = self.folder / "evaluation.json"
         self.images = self.folder / "images"
         self.frames = self.folder / "film"
@@ -46,18 +58,34 @@ class Run:
 
     @classmethod
     def create(cls, folder, config):
-        """Make the folder; a name that is taken is a UserError, so that no run overwrites another."""
+        """Make the folder; a name that is taken is a UserError, so that no run overwrites another.
+
+        An empty folder is not taken: a process that is killed as it begins leaves no more than that.
+        """
+        run = cls(folder, config)
         try:
-            Path(folder).mkdir(parents=True)
+            run.folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise UserError(taken(folder)) from error
         except OSError as error:
             raise UserError(f"{folder} cannot be made: {error.strerror}") from error
-        run = cls(folder, config)
-        with run.removed_on_failure():
-            run.save_config(config)
-            run.write_metrics([])
+        with run.lock():
+            if not is_free(run.folder):
+                raise UserError(taken(folder))
+            with run.removed_on_failure():
+                run.write_metrics([])
+                run.save_config(config)
         return run
+
+    @contextlib.contextmanager
+    def lock(self):
+        """Be the only process that trains this run, and remove the temporary files of those that were killed."""
+        try:
+            with lock(self.folder / ".lock"):
+                remove_stale(self.folder, self.frames, self.images)
+                yield
+        except Locked as error:
+            raise UserError(f"{self.folder} is being trained by {error}: wait for it, or stop it") from error
 
     @contextlib.contextmanager
     def removed_on_failure(self):
@@ -71,35 +99,31 @@ class Run:
     @classmethod
     def open(cls, folder, data_dir=""):
         """Read the folder of a run; what is not one is a UserError. Its data may have moved to `data_dir` meanwhile."""
-        path = Path(folder) / "config.json"
+        path = cls(folder, None).settings
         try:
-            config = Config.from_json(path.read_text(encoding="utf-8"))
+            config = Config.from_json(read_text(path))
             return cls(folder, dataclasses.replace(config, data_dir=data_dir or config.data_dir))
         except FileNotFoundError as error:
             raise UserError(f"{folder} is not a run: it has no config.json") from error
-        except (UserError, OSError, ValueError, TypeError, AttributeError) as error:
+        except (UserError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path} is not the settings of a run: {error}") from error
 
     def save_config(self, config):
         self.config = config
-        with replacing(self.folder / "config.json") as file:
+        with replacing(self.settings) as file:
             file.write(config.to_json().encode())
 
     def metrics(self):
         """The rows of metrics.csv, one per epoch: a list of dicts of COLUMNS to float, or to text."""
-        path = self.folder / "metrics.csv"
+        path = self.metrics_file
         try:
-            with open(path, newline="", encoding="utf-8") as file:
-                header, *rows = csv.reader(file)
-                if tuple(header) != COLUMNS:
-                    raise ValueError("its columns are those of another version of npvae")
-                return [
-                    {
-                        name: text if name in TEXT_COLUMNS else float(text)
-                        for name, text in zip(COLUMNS, row, strict=True)
-                    }
-                    for row in rows
-                ]
+            header, *rows = csv.reader(io.StringIO(read_text(path, 10**9), newline=""))
+            if tuple(header) != COLUMNS:
+                raise ValueError("its columns are those of another version of npvae")
+            return [
+                {name: text if name in TEXT_COLUMNS else float(text) for name, text in zip(COLUMNS, row, strict=True)}
+                for row in rows
+            ]
         except (OSError, ValueError, csv.Error) as error:
             raise UserError(f"{path} is not the metrics of a run: {error}") from error
 
@@ -114,16 +138,16 @@ class Run:
                     for name in COLUMNS
                 ]
             )
-        with replacing(self.folder / "metrics.csv") as file:
+        with replacing(self.metrics_file) as file:
             file.write(text.getvalue().encode())
 
     def evaluated(self, pick):
         """What `pick` takes out of the last evaluation, a dict; None where there is none."""
         try:
-            return pick(json.loads(self.evaluation.read_text(encoding="utf-8")))
+            return pick(json.loads(read_text(self.evaluation)))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{self.evaluation} is broken ({error!r}): evaluate again") from error
 
     def save_evaluation(self, result):
@@ -133,19 +157,25 @@ class Run:
     def save_checkpoint(self, state):
         """Write a dict of name to array. No time and no path goes in: the same state makes the same bytes."""
         with replacing(self.checkpoint) as file:
-            np.savez(file, **state)
+            np.savez(file, **state | {"settings": np.array(self.config.digest())})
 
     def load_checkpoint(self):
-        """Read what `save_checkpoint` wrote; nothing in it is unpickled."""
+        """Read what `save_checkpoint` wrote, under the same settings."""
         try:
-            with open(self.checkpoint, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                return dict(archive)
+            state = read_arrays(self.checkpoint, MEMBERS)
         except FileNotFoundError as error:
             raise UserError(f"{self.folder} has no checkpoint.npz: the run stopped before it saved one") from error
         except OSError:
             raise
         except Exception as error:  # a damaged zip file raises whatever its damaged bytes lead to
             raise UserError(f"{self.checkpoint} is broken ({type(error).__name__}: {error})") from error
+        if str(state.pop("settings", self.config.digest())) != self.config.digest():  # an older version has none
+            raise UserError(f"{self.checkpoint} is of other settings than {self.settings} has: was that edited?")
+        for name in ("epoch", "examples"):
+            restore(np.zeros((), np.int64), state, name, self.checkpoint)
+            if state[name] < 0:
+                raise UserError(f"{self.checkpoint} stands at {name} {state[name]}: it is broken")
+        return state
 
     def dataset(self):
         """The data of the run."""
@@ -169,6 +199,39 @@ class Run:
         if image_shape.min() < 1 or classes < 0:
             raise UserError(f"{self.checkpoint} is of images of {image_shape} pixels, {classes} labels: it is broken")
         return tuple(image_shape.tolist()), int(classes)
+
+
+def is_free(folder):
+    """Whether nothing is in a folder but what killed processes leave."""
+    return all(path.name == ".lock" or is_stale(path) for path in folder.iterdir())
+
+
+def read_arrays(path, members=re.compile(r"\w+")):
+    """The arrays, name → array, that `np.savez` wrote; what it would not have written is an error of some kind.
+
+    Names and headers are looked at before contents: neither a packed nor a repeated member, nor one that promises more
+    than is there, takes any memory. Nothing is unpickled.
+    """
+    with open_regular(path) as file:
+        with zipfile.ZipFile(file) as archive:
+            names = [member.filename.removesuffix(".npy") for member in archive.infolist()]
+            for name in names:
+                if not members.fullmatch(name) or names.count(name) > 1:
+                    raise ValueError(f"a member {name!r} that does not belong there")
+            for member in archive.infolist():
+                if member.compress_type != zipfile.ZIP_STORED:
+                    raise ValueError(f"{member.filename} is packed")
+                with archive.open(member) as stream:
+                    version = np.lib.format.read_magic(stream)
+                    if version != (1, 0):
+                        raise ValueError(f"{member.filename} is in version {version} of the format, expected (1, 0)")
+                    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+                    promised = stream.tell() + math.prod(shape) * dtype.itemsize
+                    if dtype.hasobject or min(shape, default=0) < 0 or promised != member.file_size:
+                        raise ValueError(f"{member.filename} holds {member.file_size} bytes for {dtype} {shape}")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            return dict(archive)
 
 
 def epochs_done(state, dataset):
@@ -226,6 +289,13 @@ def require_fit(dataset, vae):
         raise UserError(f"{dataset.name} has {dataset.classes} labels, expected {vae.classes}, as in training")
 
 
+def number(value):
+    """A finite number that JSON has given; a TypeError if it is anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise TypeError(f"{value!r} is not a number")
+    return value
+
+
 def taken(folder):
     return f"{folder} is there already: choose another --out, or go on with --resume {folder}"
 
@@ -249,4 +319,6 @@ def restore(array, state, name, path):
             f"{path} holds {name} as {found.dtype} {found.shape}, expected {expected}: "
             "it is of other settings, other data or another version of npvae"
         )
+    if found.dtype.kind == "f" and not np.isfinite(found).all():
+        raise UserError(f"{path} holds {name} that are not finite numbers: the run has diverged, or the file is broken")
     array[...] = found

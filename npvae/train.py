@@ -1,5 +1,7 @@
 """Train a VAE: `python -m npvae.train`."""
 
+import argparse
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -15,50 +17,34 @@ import numpy as np
 from tqdm import tqdm
 
 from npvae import film
-from npvae.commands import OneLineParser, UserError, command, handle_signals
-from npvae.config import Config, option_name
+from npvae.commands import OneLineParser, StopRequest, UserError, command, complain
+from npvae.config import EXTENDABLE, Config, option_name
 from npvae.data.datasets import data_folder
 from npvae.evaluate import loss_terms
 from npvae.options import add_settings, given_settings
-from npvae.runs import TEXT_COLUMNS, Run, load_data, taken
+from npvae.runs import TEXT_COLUMNS, Run, is_free, load_data, taken
 from npvae.training import Diverged, Training
 
-EXTENDABLE = ("epochs", "film", "dataset", "data_dir")  # may change on --resume; the images must be the same
+PROGRAM = "python -m npvae.train"
 WIDTH = 80  # columns of a terminal, as narrow as they usually are
+SHARE = 0.01  # of the time, at most, is for checkpoints within an epoch
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")  # environment variables that OpenBLAS obeys
-
-
-class StopRequest:
-    """While entered, Ctrl-C and SIGTERM are noted in `signal` instead of acted upon; a second one acts at once."""
-
-    def __enter__(self):
-        self.signal = None
-        self.before = handle_signals(dict.fromkeys((signal.SIGINT, signal.SIGTERM), self.note))
-        return self
-
-    def note(self, number, frame):
-        self.signal = number
-        handle_signals(self.before)
-
-    def __exit__(self, *exception):
-        handle_signals(self.before)
 
 
 def fit(training, run, dataset, stop):
     """Train to the last epoch, or to the step in which `stop.signal` is set; both ends, and each epoch, are saved."""
-    rows = run.metrics()[: int(training.epoch)]  # a kill between metrics and checkpoint leaves a row too many
     camera = film.Camera(run, training, dataset) if training.config.film else None
     with progress(training) as bar:
         while training.epoch < training.config.epochs and not stop.signal:
-            train_epoch(training, bar, stop, camera)
+            train_epoch(training, run, bar, stop, camera)
             if not np.isfinite(training.vae.parameters.values).all():
                 raise Diverged("a parameter is not finite")
             if stop.signal:
                 training.save(run)
                 return
-            rows.append(measure(training, dataset, rows[-1]["seconds"] if rows else 0))
-            line = describe(rows[-1], training.config.epochs, speed(training))
-            run.write_metrics(rows)
+            training.rows.append(measure(training, dataset))
+            line = describe(training.rows[-1], training.config.epochs, speed(training))
+            run.write_metrics(training.rows)
             training.end_epoch()
             training.save(run)
             tqdm.write(line)  # last, because whoever reads the output may have gone
@@ -81,9 +67,11 @@ def progress(training):
     )
 
 
-def train_epoch(training, bar, stop, camera):
-    """Finish the epoch that is under way, or the step in which `stop.signal` is set."""
+def train_epoch(training, run, bar, stop, camera):
+    """Finish the epoch that is under way, or the step in which `stop.signal` is set; save it now and then."""
     bar.set_description_str(f"epoch {training.epoch + 1}/{training.config.epochs}", refresh=False)
+    saved = time.monotonic()
+    pause = training.config.checkpoint_every
     for examples in training.steps():
         if not bar.disable:
             loss = in_words(*training.sums[:3] / training.examples, decimals=1)
@@ -93,6 +81,11 @@ def train_epoch(training, bar, stop, camera):
             camera.after_step()
         if stop.signal:
             return
+        began = time.monotonic()
+        if began - saved >= pause and np.isfinite(training.vae.parameters.values).all():
+            training.save(run)
+            saved = time.monotonic()
+            pause = max(training.config.checkpoint_every, (saved - began) / SHARE)
 
 
 def speed(training):
@@ -100,7 +93,7 @@ def speed(training):
     return training.examples / training.sums[3]
 
 
-def measure(training, dataset, seconds_before):
+def measure(training, dataset):
     """Evaluate at the end of an epoch: the row for metrics.csv."""
     began = time.perf_counter()
     config = training.config
@@ -116,7 +109,8 @@ def measure(training, dataset, seconds_before):
     *means, seconds = (training.sums / (count, count, count, 1)).tolist()
     row |= dict(zip(("train_loss", "train_reconstruction", "train_kl"), means, strict=True))
     row |= {f"test_{name}": values.mean() for name, values in terms.items()}
-    row["seconds"] = seconds_before + seconds + time.perf_counter() - began
+    before = training.rows[-1]["seconds"] if training.rows else 0
+    row["seconds"] = before + seconds + time.perf_counter() - began
     return row
 
 
@@ -147,19 +141,24 @@ def prepare(config):
     return config, dataset, Training(config, dataset)
 
 
-def start(options):
-    """Make a new run of the given settings: (run, dataset, training)."""
+def start(options, stack):
+    """Make a new run of the given settings, locked until `stack` is left: (run, dataset, training)."""
     config = Config(**given_settings(options))
-    if options.out is not None and os.path.lexists(options.out):
+    if options.out is not None and os.path.lexists(options.out) and not is_empty_folder(options.out):
         raise UserError(taken(options.out))
     config, dataset, training = prepare(config)
     out = options.out
     if out is None:
         out = free_name(f"{Path(dataset.name).name}-{datetime.now():%Y%m%d-%H%M%S}")
     run = Run.create(out, config)
+    stack.enter_context(run.lock())
     with run.removed_on_failure():
         training.save(run)
     return run, dataset, training
+
+
+def is_empty_folder(path):
+    return os.path.isdir(path) and is_free(Path(path))
 
 
 def threads_advice():
@@ -176,17 +175,26 @@ def threads_advice():
     return f"busy machine (load {load:.1f} on {cores} cores): OPENBLAS_NUM_THREADS=1 would be quicker"
 
 
+def folder_name(text):
+    """A name for a folder, for argparse."""
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is no name for a folder")
+    return text
+
+
 def free_name(name):
     """The first of runs/name, runs/name-2, runs/name-3, … that is not taken."""
     folders = (Path("runs", name if i == 1 else f"{name}-{i}") for i in itertools.count(1))
     return next(folder for folder in folders if not folder.exists())
 
 
-def resume(options):
-    """Go on with a run where its checkpoint was saved: (run, dataset, training)."""
-    run = Run.open(options.resume)
+def resume(options, stack):
+    """Go on with a run where its checkpoint was saved, locked until `stack` is left: (run, dataset, training)."""
     if options.out is not None:
         raise UserError("--out cannot be given with --resume: a resumed run stays where it is")
+    run = Run.open(options.resume)
+    stack.enter_context(run.lock())
+    run = Run.open(options.resume)  # as it is now that nobody else writes it
     config = dataclasses.replace(run.config, **given_settings(options))
     for field in dataclasses.fields(Config):
         before, now = getattr(run.config, field.name), getattr(config, field.name)
@@ -194,25 +202,28 @@ def resume(options):
             text = " ".join(map(str, before)) if isinstance(before, tuple) else before
             raise UserError(f"{option_name(field.name)} cannot change on --resume: {run.folder} has {text or 'none'}")
     config, dataset, training = prepare(config)
-    training.load(run)
-    epochs = len(run.metrics())
-    if epochs < training.epoch:
-        raise UserError(f"{run.folder / 'metrics.csv'} has {epochs} of {training.epoch} finished epochs")
+    if run.checkpoint.exists() or run.metrics():  # without either it was killed before its first step
+        training.load(run)
     if config.epochs < training.epoch:
         raise UserError(f"--epochs {config.epochs}: {run.folder} has finished {training.epoch} already")
+    run.write_metrics(training.rows)
     run.save_config(config)
+    if not run.checkpoint.exists():
+        training.save(run)
     return run, dataset, training
 
 
-@command("python -m npvae.train")
+@command(PROGRAM)
 def main(arguments=None):
     """Train, evaluate after every epoch, leave a run folder; returns the exit code."""
     parser = OneLineParser(
-        "python -m npvae.train",
+        PROGRAM,
         "Train a variational autoencoder. Losses are nats per example: −ELBO, or the objective that is named.",
     )
     add_settings(parser)
-    parser.add_argument("--out", metavar="RUN", help="folder of the new run (default: runs/DATASET-DATE-TIME)")
+    parser.add_argument(
+        "--out", metavar="RUN", type=folder_name, help="folder of the new run (default: runs/DATASET-DATE-TIME)"
+    )
     parser.add_argument(
         "--resume",
         metavar="RUN",
@@ -220,8 +231,15 @@ def main(arguments=None):
     )
     options = parser.parse_args(arguments)
 
+    with contextlib.ExitStack() as stack:
+        return work(options, stack)
+
+
+def work(options, stack):
+    """Begin or go on with a run, train, and say how it ended; returns the exit code."""
     busy = threads_advice()  # before the load is our own
-    run, dataset, training = (start if options.resume is None else resume)(options)
+    run, dataset, training = (start if options.resume is None else resume)(options, stack)
+    go_on = f"go on with: python -m npvae.train --resume {shlex.quote(str(run.folder))}"
     print(dataset)
     print(f"run: {run.folder}; {training.vae}, {training.vae.parameters.values.size:,} parameters", flush=True)
     if busy:
@@ -231,19 +249,25 @@ def main(arguments=None):
             with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told in words of our own
                 fit(training, run, dataset, stop)
         except MemoryError:
-            if options.resume is None and training.epoch == training.examples == 0:
+            if options.resume is None and training.step == 0:
                 shutil.rmtree(run.folder)  # no step of this run will ever fit
             raise
+        except BrokenPipeError:  # of the output: told by nobody, as by every command
+            raise
+        except OSError as error:
+            if not run.folder.is_dir():
+                raise UserError(f"{run.folder} is gone, and with it what was trained") from error
+            raise UserError(f"{error}; what was saved before is kept: {go_on}") from error
+        except KeyboardInterrupt:
+            complain(PROGRAM, f"interrupted a second time, at once; what was saved before is kept: {go_on}")
+            return 128 + signal.SIGINT
         except Diverged as error:
             where = f"{training.position()}, learning rate {training.optimizer.learning_rate:g}"
             advice = f"the last good checkpoint is {run.checkpoint}: train again with a smaller learning rate"
-            print(f"python -m npvae.train: {error} at {where}; {advice}", file=sys.stderr)
+            complain(PROGRAM, f"{error} at {where}; {advice}")
             return 1
     if stop.signal and training.epoch < run.config.epochs:
-        print(
-            f"stopped by {signal.Signals(stop.signal).name} before {training.position()} and saved; "
-            f"go on with: python -m npvae.train --resume {shlex.quote(str(run.folder))}"
-        )
+        print(f"stopped by {signal.Signals(stop.signal).name} before {training.position()} and saved; {go_on}")
         return 128 + stop.signal
     return finish(training, run, dataset)
 
@@ -252,7 +276,7 @@ def finish(training, run, dataset):
     """Draw the basic pictures and say what came out."""
     from npvae import plot  # matplotlib takes a second to import: not before it is needed
 
-    last = run.metrics()[-1]
+    last = training.rows[-1]
     after = f"{last['epoch']:.0f} epoch{'s' * (last['epoch'] > 1)}, {last['seconds']:.0f} s"
     loss = f"test loss ({run.config.bound}) {last['test_loss']:.2f} nats per example"
     print(f"{loss} after {after}; the run and its images are in {run.folder}")

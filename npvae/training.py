@@ -10,7 +10,7 @@ import numpy as np
 from npvae.commands import UserError
 from npvae.data.pixels import batch, draw_binary, one_hot
 from npvae.optimizers import OPTIMIZERS
-from npvae.runs import make_vae, restore
+from npvae.runs import LOSSES, TEXT_COLUMNS, make_vae, restore
 
 INITIAL_PARAMETERS, ORDER, NOISE = range(3)  # what a run draws, each from a stream of its own
 
@@ -39,6 +39,7 @@ class Training:
         self.epoch = np.zeros((), np.int64)  # finished epochs
         self.examples = np.zeros((), np.int64)  # done in the epoch that is under way
         self.sums = np.zeros(4)  # over these: loss, reconstruction and KL, nats, and seconds
+        self.rows = []  # of metrics.csv, for the finished epochs
         # so that no run goes on with other data
         checksum = zlib.crc32(self.labels if config.conditional else b"", zlib.crc32(self.images))
         self.data = np.array([len(self.images), checksum])
@@ -104,9 +105,10 @@ class Training:
 
     def save(self, run):
         random_state = np.array(json.dumps(self.rng.bit_generator.state))
+        losses = np.array([[row[name] for name in LOSSES] for row in self.rows], float).reshape(-1, len(LOSSES))
         # from which a model is made without the data
         kind = {name: np.array(getattr(self.vae, name), np.int64) for name in ("image_shape", "classes")}
-        run.save_checkpoint(self.arrays() | {"data": self.data, "random_state": random_state} | kind)
+        run.save_checkpoint(self.arrays() | {"losses": losses, "data": self.data, "random_state": random_state} | kind)
 
     def load(self, run):
         state = run.load_checkpoint()
@@ -114,9 +116,29 @@ class Training:
             raise UserError(f"{run.folder} was trained on other images or labels than these {len(self.images):,}")
         for name, array in self.arrays().items():
             restore(array, state, name, run.checkpoint)
-        if not (self.epoch >= 0 and 0 <= self.examples <= len(self.images)):
+        if self.examples > len(self.images) or self.arrays().get("optimizer.t", self.step) != self.step:
             raise UserError(f"{run.checkpoint} stands at epoch {self.epoch}, example {self.examples}: it is broken")
+        self.rows = self.load_rows(run, state)
         try:
             self.rng.bit_generator.state = json.loads(str(state["random_state"]))
         except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise UserError(f"{run.checkpoint} has no random state that NumPy can go on from: {error}") from error
+
+    def load_rows(self, run, state):
+        """The rows of metrics.csv for the finished epochs: losses from the checkpoint, seconds from that file."""
+        epochs = int(self.epoch)
+        if "losses" not in state:  # by an older version: only the file has them
+            rows = run.metrics()[:epochs]  # a kill left a row too many
+            if len(rows) < epochs:
+                raise UserError(f"{run.metrics_file} has {len(rows)} of {epochs} finished epochs")
+            return rows
+        losses = np.zeros((epochs, len(LOSSES)))
+        restore(losses, state, "losses", run.checkpoint)
+        try:
+            seconds = [row["seconds"] for row in run.metrics()][:epochs]
+        except UserError:
+            seconds = []
+        seconds += [max(seconds, default=0.0)] * (epochs - len(seconds))  # what is lost is not counted
+        told = {name: getattr(self.config, name) for name in TEXT_COLUMNS}
+        rows = [dict(zip(LOSSES, row, strict=True)) | told for row in losses.tolist()]
+        return [row | {"seconds": count} for row, count in zip(rows, seconds, strict=True)]

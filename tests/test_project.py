@@ -58,7 +58,7 @@ def test_command_starts_without_a_warning_and_knows_its_name_and_version(module)
 
 
 def test_npvae_lists_every_command_in_a_line():
-    decorated = re.compile(r'^@command\("python -m npvae\.([\w.]+)"\)$', re.MULTILINE)
+    decorated = re.compile(r'^(?:@command\(|PROGRAM = )"python -m npvae\.([\w.]+)"', re.MULTILINE)
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "npvae").rglob("*.py"))
     assert set(COMMANDS) == set(decorated.findall(sources))
     lines = run("npvae").stdout.splitlines()

@@ -153,12 +153,32 @@ def damage(path, how):
     path.write_bytes({"cut": content[: len(content) // 2], "emptied": b"", "other": b"not a run"}[how])
 
 
-@pytest.mark.parametrize("name", ["config.json", "checkpoint.npz", "metrics.csv"])
+@pytest.mark.parametrize("name", ["config.json", "checkpoint.npz"])
 @pytest.mark.parametrize("how", ["cut", "emptied", "other"])
 def test_broken_run_is_refused_in_one_line_that_names_the_file(name, how, finished, tmp_path, refused):
     shutil.copytree(finished[0], tmp_path / "run")
     damage(tmp_path / "run" / name, how)
     assert name in refused(train.main, ["--resume", tmp_path / "run"])
+
+
+@pytest.mark.parametrize("how", ["cut", "emptied", "other", "removed", "a row short"])
+def test_metrics_are_made_anew_from_the_checkpoint(how, finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    path = tmp_path / "run" / "metrics.csv"
+    before = path.read_text()
+    if how == "removed":
+        path.unlink()
+    elif how == "a row short":
+        path.write_text("".join(before.splitlines(keepends=True)[:-1]))
+    else:
+        damage(path, how)
+    assert run_train("--resume", path.parent).returncode == 0
+
+    def without_seconds(text):
+        return [line.rpartition(",")[0] for line in text.splitlines()]
+
+    assert without_seconds(path.read_text()) == without_seconds(before)
+    assert path.read_text() == before or how != "a row short" or path.read_text().count("\n") == 4
 
 
 def test_checkpoint_of_another_model_is_refused(finished, few_digits, tmp_path, refused):
