@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 
 from npvae import VAE, Adam, train
+from npvae.config import Config
+from npvae.data.datasets import FILES
+from npvae.data.idx import write_idx
 from npvae.data.pixels import batch
 from npvae.derivatives import complex_step_gradient
 from npvae.distributions import (
@@ -24,12 +27,13 @@ from npvae.distributions import (
     gaussian_log_density_gradient,
     standard_normal_log_density,
 )
-from npvae.evaluate import estimates
+from npvae.evaluate import estimates, loss_terms
 from npvae.layers import ReLU
 from npvae.objectives import OBJECTIVES, log_weights, normalized_weights
 from npvae.runs import Run
+from npvae.training import Diverged, Training
 from npvae.vae import reparameterize
-from tests.conftest import SMALL
+from tests.conftest import dataset_of
 
 LOG_2_PI = math.log(2 * math.pi)
 
@@ -415,35 +419,65 @@ def test_relu_at_exactly_zero_has_the_derivative_0():
     np.testing.assert_array_equal(layer.backward(np.array([[3.0, 3.0, 3.0]])), [[0, 0, 3]])
 
 
-@pytest.mark.parametrize("objective", ["elbo", "iwae-dreg"])
+@pytest.fixture(scope="module")
+def grey_noise(tmp_path_factory):
+    """A folder with four IDX files of random images of 6 × 5, on which a run takes a moment."""
+    folder, rng = tmp_path_factory.mktemp("noise"), np.random.default_rng(0)
+    for file, shape in zip(FILES, [(300, 6, 5), (300,), (100, 6, 5), (100,)], strict=True):
+        write_idx(folder / file, rng.integers(0, 256 if len(shape) == 3 else 10, shape).astype(np.uint8))
+    return folder
+
+
+def train_on(folder, out, options):
+    """The exit code of a run of three epochs of six steps."""
+    small = f"--hidden 30 --latent 3 --batch-size 50 --samples 2 --epochs 3 {options}"
+    return train.main(["--dataset", str(folder), "--out", str(out), *small.split()])
+
+
+@pytest.mark.parametrize("settings", ["--objective elbo", "--objective iwae-dreg --likelihood gaussian"])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
 def test_a_learning_rate_a_thousand_times_too_high_ends_well_or_in_one_line(
-    optimizer, objective, few_digits, tmp_path, capsys, monkeypatch
+    optimizer, activation, settings, grey_noise, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr("npvae.plot.draw", lambda *arguments: None)
-    options = ["--dataset", few_digits, *SMALL, "--epochs", 2, "--learning-rate", 1, "--optimizer", optimizer]
-    options += ["--objective", objective, "--samples", 2, "--out", tmp_path / "run"]
-    code = train.main([str(option) for option in options])
+    options = f"--optimizer {optimizer} --activation {activation} --learning-rate 1 {settings}"
+    code = train_on(grey_noise, tmp_path / "run", options)
     error = capsys.readouterr().err
     run = Run.open(tmp_path / "run")
-    assert (code, error.count("\n")) in [(0, 0), (1, 1)]
-    assert len(run.metrics()) == 2 or code == 1
-    assert np.isfinite(run.load_checkpoint()["parameters"]).all()
-    assert all(math.isfinite(row["test_loss"]) for row in run.metrics())
+    state, rows = run.load_checkpoint(), run.metrics()
+    if code == 0:
+        assert (len(rows), error) == (3, "")
+    else:
+        assert (code, error.count("\n")) == (1, 1)
+        assert error.startswith("python -m npvae.train: the loss ")
+        assert len(rows) < 3
+    assert state["epoch"] == len(rows)
+    for name in state:
+        assert name == "random_state" or np.isfinite(state[name]).all()
+    assert all(math.isfinite(row["test_loss"]) for row in rows)
 
 
-def test_a_run_that_diverges_later_keeps_its_last_good_epoch(few_digits, tmp_path, capsys):
-    options = ["--dataset", few_digits, *SMALL, "--learning-rate-schedule", "1:1000", "--activation", "relu"]
-    options += ["--epochs", 3, "--out", tmp_path / "run"]
-    assert train.main([str(option) for option in options]) == 1
+def test_a_run_that_diverges_later_keeps_its_last_good_epoch(grey_noise, tmp_path, capsys):
+    assert train_on(grey_noise, tmp_path / "run", "--learning-rate-schedule 1:1000") == 1
     out, error = capsys.readouterr()
     assert "epoch 1/3" in out
     assert "epoch 2/3" not in out
     assert error.count("\n") == 1
     assert "learning rate 1000; the last good checkpoint is" in error
     run = Run.open(tmp_path / "run")
-    state, rows = run.load_checkpoint(), run.metrics()
-    assert (int(state["epoch"]), len(rows)) == (1, 1)
-    dataset = run.dataset()
-    terms = estimates(run.vae(), dataset.test_images, None, 1)  # of the parameters that were measured, and no others
-    assert (terms["reconstruction"] + terms["kl"].sum(axis=1)).mean() == pytest.approx(rows[0]["test_loss"], abs=1e-5)
+    (row,) = run.metrics()
+    terms = loss_terms(run.vae(), run.dataset().test_images, samples=2)  # of the parameters that were measured
+    assert terms["loss"].mean() == pytest.approx(row["test_loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_variance_that_overflows_stops_training_before_it_reaches_the_parameters(objective, rng):
+    config = Config(hidden=(7,), latent=3, samples=2, batch_size=50, objective=objective)
+    training = Training(config, dataset_of(rng.integers(0, 256, (100, 12), np.uint8)))
+    next(training.steps())
+    training.vae.parameters["encoder.1.b"][3:] = 100  # e¹⁰⁰ is beyond float32
+    before = training.vae.parameters.values.copy()
+    with pytest.raises(Diverged, match=r"the loss is (inf|nan)"), np.errstate(over="ignore", invalid="ignore"):
+        next(training.steps())
+    np.testing.assert_array_equal(training.vae.parameters.values, before)
