@@ -51,8 +51,9 @@ def fit(training, run, dataset, stop):
     with progress(training) as bar:
         while training.epoch < training.config.epochs and not stop.signal:
             train_epoch(training, bar, stop, camera)
-            if not np.isfinite(training.vae.parameters.values).all():
-                raise Diverged("a parameter is not finite")
+            for name, array in training.arrays().items():
+                if not np.isfinite(array).all():  # where squares of gradients overflow, parameters stand still
+                    raise Diverged("a parameter is not finite" if name == "parameters" else f"{name} is not finite")
             if stop.signal:
                 training.save(run)
                 return
