@@ -37,8 +37,7 @@ def fit(training, run, dataset, stop):
     with progress(training) as bar:
         while training.epoch < training.config.epochs and not stop.signal:
             train_epoch(training, run, bar, stop, camera)
-            if not np.isfinite(training.vae.parameters.values).all():
-                raise Diverged("a parameter is not finite")
+            training.require_finite()
             if stop.signal:
                 training.save(run)
                 return
@@ -82,7 +81,7 @@ def train_epoch(training, run, bar, stop, camera):
         if stop.signal:
             return
         began = time.monotonic()
-        if began - saved >= pause and np.isfinite(training.vae.parameters.values).all():
+        if began - saved >= pause:
             training.save(run)
             saved = time.monotonic()
             pause = max(training.config.checkpoint_every, (saved - began) / SHARE)

@@ -103,7 +103,14 @@ class Training:
         }
         return arrays | {f"optimizer.{name}": array for name, array in self.optimizer.state.items()}
 
+    def require_finite(self):
+        """Raise `Diverged` where something is not a finite number; where squares of gradients overflow, all else is."""
+        for name, array in self.arrays().items():
+            if not np.isfinite(array).all():
+                raise Diverged("a parameter is not finite" if name == "parameters" else f"{name} is not finite")
+
     def save(self, run):
+        self.require_finite()
         random_state = np.array(json.dumps(self.rng.bit_generator.state))
         losses = np.array([[row[name] for name in LOSSES] for row in self.rows], float).reshape(-1, len(LOSSES))
         # from which a model is made without the data
