@@ -200,14 +200,16 @@ def resume(options, stack):
         if field.name not in EXTENDABLE and now != before:
             text = " ".join(map(str, before)) if isinstance(before, tuple) else before
             raise UserError(f"{option_name(field.name)} cannot change on --resume: {run.folder} has {text or 'none'}")
+    # without checkpoint and metrics it was killed before its first step
+    state = run.load_checkpoint() if run.checkpoint.exists() or run.metrics() else None
     config, dataset, training = prepare(config)
-    if run.checkpoint.exists() or run.metrics():  # without either it was killed before its first step
-        training.load(run)
+    if state is not None:
+        training.load(run, state)
     if config.epochs < training.epoch:
         raise UserError(f"--epochs {config.epochs}: {run.folder} has finished {training.epoch} already")
     run.write_metrics(training.rows)
     run.save_config(config)
-    if not run.checkpoint.exists():
+    if state is None:
         training.save(run)
     return run, dataset, training
 

@@ -117,8 +117,9 @@ class Training:
         kind = {name: np.array(getattr(self.vae, name), np.int64) for name in ("image_shape", "classes")}
         run.save_checkpoint(self.arrays() | {"losses": losses, "data": self.data, "random_state": random_state} | kind)
 
-    def load(self, run):
-        state = run.load_checkpoint()
+    def load(self, run, state=None):
+        """Go on from the checkpoint of a run; `state` is what `load_checkpoint` returned, if it was read."""
+        state = state or run.load_checkpoint()
         if not np.array_equal(state.get("data"), self.data):
             raise UserError(f"{run.folder} was trained on other images or labels than these {len(self.images):,}")
         for name, array in self.arrays().items():
