@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ def files_of_the_project():
         names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
         return {name for name in names if name and (ROOT / name).exists()}  # but for one that is just being removed
     names = (ROOT / "npvae.egg-info" / "SOURCES.txt").read_text(encoding="utf-8").splitlines()
+    names = {PurePosixPath(name).as_posix() for name in names}  # without a ./ before it
     return {name for name in names if not name.startswith("npvae.egg-info/")}
 
 

@@ -119,7 +119,8 @@ def test_docs_say_of_a_gradient_what_the_checker_says(capsys):
     assert all(line in text for line in findings)
 
 
-DOCUMENTS = ["README.md", "benchmarks/README.md", *(f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md")))]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"]
+DOCUMENTS += [f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md"))]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
