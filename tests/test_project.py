@@ -67,11 +67,28 @@ def test_npvae_lists_every_command_in_a_line():
     assert max(map(len, lines)) <= 80
 
 
-@pytest.mark.parametrize("arguments", [["train"], ["--colour"]])
-def test_npvae_refuses_what_it_does_not_know_in_a_line(arguments):
-    process = run("npvae", *arguments)
+def test_npvae_refuses_what_it_does_not_know_in_a_line():
+    process = run("npvae", "--colour")
     assert (process.returncode, process.stdout) == (2, "")
-    assert process.stderr == f"python -m npvae: unrecognized arguments: {arguments[0]}\n"
+    assert process.stderr == "python -m npvae: unrecognized arguments: --colour\n"
+    process = run("npvae", "trian", "--epochs", "3")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr == f"python -m npvae: no command trian; expected one of {', '.join(COMMANDS)}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_npvae_runs_each_command_by_its_name(name):
+    for arguments in (["--help"], ["--colour", "blue"]):
+        by_name, direct = run("npvae", name, *arguments), run(f"npvae.{name}", *arguments)
+        assert (by_name.returncode, by_name.stdout, by_name.stderr) == (direct.returncode, direct.stdout, direct.stderr)
+
+
+def test_npvae_imports_no_command_but_the_one_that_is_named():
+    code = "import sys; from npvae.__main__ import main; print(main(['gradcheck']), sorted(sys.modules))"
+    verdict = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.splitlines()[-1]
+    assert verdict.startswith("0 ")
+    assert "'npvae.gradcheck'" in verdict
+    assert not any(f"'npvae.{name}'" in verdict for name in COMMANDS if name != "gradcheck")
 
 
 def python_in(name):
@@ -102,7 +119,8 @@ def test_docs_say_of_a_gradient_what_the_checker_says(capsys):
     assert all(line in text for line in findings)
 
 
-DOCUMENTS = ["README.md", "benchmarks/README.md", *(f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md")))]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"]
+DOCUMENTS += [f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md"))]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
