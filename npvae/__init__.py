@@ -4,9 +4,10 @@ import os
 import signal
 import sys
 
-if sys.argv[:1] == ["-m"]:  # as in `python -m npvae.train`: what follows takes a moment to import
+if os.path.basename("".join(sys.argv[:1])) in ("-m", "npvae"):  # a command, as in `python -m npvae.train`
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # nothing is begun yet that a traceback could tell of
+        # what follows takes a moment to import, and nothing is begun yet that a traceback could tell of
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     os.environ["MPLBACKEND"] = "agg"  # the commands draw into files, whatever else matplotlib is told
 
 from npvae.optimizers import SGD, Adagrad, Adam
