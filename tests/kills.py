@@ -34,7 +34,9 @@ def main(kills):
     work = Path(tempfile.mkdtemp())
     whole, run = work / "whole", work / "run"
     settings = work / "data", kills  # an epoch for each: so that the run is not finished before the last
-    assert start(whole, *settings).communicate() and Run.open(whole), "the undisturbed training failed"
+    process = start(whole, *settings)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
     rng, refused, done, rounds = random.Random(0), 0, 0, 0
     began = time.monotonic()
     while done < kills:

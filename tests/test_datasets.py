@@ -202,6 +202,15 @@ def test_the_strokes_are_kept_as_raw_idx_files(data_dir):
     assert dataset.train_images.tobytes() == (data_dir / "strokes" / TRAIN_IMAGES).read_bytes()[16:]
 
 
+def test_strokes_that_were_half_written_are_drawn_again(tmp_path, few_strokes):
+    whole = load("strokes", str(tmp_path))
+    (tmp_path / "strokes" / TEST_LABELS).unlink()
+    (tmp_path / "strokes" / f".{TEST_LABELS}.0a1b2c3d.part").touch()
+    again = load("strokes", str(tmp_path))
+    np.testing.assert_array_equal(again.test_labels, whole.test_labels)
+    assert len(list((tmp_path / "strokes").iterdir())) == 4
+
+
 def test_the_strokes_are_read_from_their_files_once_drawn(tmp_path, few_strokes, monkeypatch):
     first = load("strokes", str(tmp_path))
     path = tmp_path / "strokes" / TEST_IMAGES

@@ -66,6 +66,95 @@ def test_resume_is_bit_exact_wherever_training_stops(variant, few_digits, tmp_pa
         assert {**row, "seconds": 0} == {**stopped_row, "seconds": 0}
 
 
+@pytest.mark.parametrize(("steps", "said"), [(3, "step 4 (epoch 1 of 2)"), (9, "step 10 (epoch 1 of 2)")])
+def test_a_stop_ends_with_the_step_and_names_the_next(steps, said, few_digits, tmp_path, monkeypatch, capsys):
+    """Ten steps are an epoch here, the last of 24 examples: a stop in the last but one leaves only it."""
+    step, done = Training.beta, []
+
+    def stop_in_step(training):
+        done.append(training.step)
+        if len(done) == steps:
+            signal.raise_signal(signal.SIGTERM)
+        return step(training)
+
+    monkeypatch.setattr(Training, "beta", stop_in_step)
+    arguments = ["--dataset", few_digits, *SMALL, "--epochs", 2, "--batch-size", 64, "--out", tmp_path / "run"]
+    assert train.main(list(map(str, arguments))) == 143
+    assert f"stopped by SIGTERM before {said} and saved" in capsys.readouterr().out
+    assert int(Run.open(tmp_path / "run").load_checkpoint()["examples"]) == 64 * steps
+
+
+def test_a_stop_in_the_last_step_of_an_epoch_can_be_resumed(few_digits, tmp_path, monkeypatch):
+    step, done = Training.beta, []
+
+    def stop_in_the_last(training):
+        done.append(training.step)
+        if len(done) == 10:
+            signal.raise_signal(signal.SIGTERM)
+        return step(training)
+
+    monkeypatch.setattr(Training, "beta", stop_in_the_last)
+    settings = [*SMALL, "--epochs", 1, "--batch-size", 64]
+    arguments = ["--dataset", few_digits, *settings, "--out", tmp_path / "run"]
+    assert train.main(list(map(str, arguments))) == 143
+    monkeypatch.undo()
+    assert train.main(["--resume", str(tmp_path / "run")]) == 0
+    assert train.main(["--dataset", str(few_digits), *map(str, settings), "--out", str(tmp_path / "whole")]) == 0
+    assert Run.open(tmp_path / "run").checkpoint.read_bytes() == Run.open(tmp_path / "whole").checkpoint.read_bytes()
+
+
+def test_a_finished_run_that_is_resumed_is_left_as_it_is(finished, tmp_path, capsys):
+    shutil.copytree(finished[0], tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    before = run.checkpoint.read_bytes(), run.metrics_file.read_bytes()
+    assert train.main(["--resume", str(run.folder)]) == 0
+    assert (run.checkpoint.read_bytes(), run.metrics_file.read_bytes()) == before
+    assert f"after 3 epochs, {run.metrics()[-1]['seconds']:.0f} s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("a training loss", "the loss is nan"),
+        ("a parameter", "a parameter is not finite"),
+        ("a test loss", "the loss of a test image is not finite"),
+        ("a parameter, at a stop", "a parameter is not finite"),
+        ("a parameter, at a checkpoint within an epoch", "a parameter is not finite"),
+    ],
+)
+def test_each_number_that_is_not_finite_ends_the_run_before_it_is_saved(what, said, few_digits, tmp_path, monkeypatch):
+    """One guard at a time: everything but the one number stays finite."""
+    dataset = load(str(few_digits))
+    every = 0.0 if "checkpoint" in what else 1000.0
+    config = Config(dataset=str(few_digits), hidden=(5,), latent=2, epochs=1, batch_size=600, checkpoint_every=every)
+    run = Run.create(tmp_path / "run", config)
+    training = Training(config, dataset)
+    training.save(run)
+    before = run.checkpoint.read_bytes()
+    step, loss = training.optimizer.step, training.vae.loss
+
+    class Stop:
+        signal = None
+
+    def spoil():
+        step()
+        training.vae.parameters.values[7] = np.nan
+        if "stop" in what:
+            Stop.signal = signal.SIGTERM
+
+    if what == "a training loss":
+        monkeypatch.setattr(training.vae, "loss", lambda *given: loss(*given) * np.nan)
+    elif what == "a test loss":
+        terms = {name: np.array([1.0, np.nan]) for name in ("loss", "reconstruction", "kl")}
+        monkeypatch.setattr(train, "loss_terms", lambda *_: terms)
+    else:
+        monkeypatch.setattr(training.optimizer, "step", spoil)
+    with pytest.raises(Diverged, match=said):
+        train.fit(training, run, dataset, Stop)
+    assert run.checkpoint.read_bytes() == before
+    assert run.metrics() == []
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
 )

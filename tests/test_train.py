@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -276,6 +277,8 @@ BAD_OPTIONS = {
     "--binarize sometimes": "none, threshold, fixed, dynamic",
     "--output-bias zero": "mean, random",
     "--adam-beta1 1": "from 0 to",
+    "--adam-beta2 1": "from 0 to",
+    "--checkpoint-every -1": "from 0 to",
     "--adam-epsilon 0": "from 1e-30",
     "--learning-rate-schedule 10": "EPOCHS:RATE",
     f"--learning-rate-schedule {'9' * 5000}:1e-3": "EPOCHS:RATE",
@@ -295,6 +298,13 @@ BAD_OPTIONS = {
 
 @pytest.mark.parametrize("options", BAD_OPTIONS)
 def test_wrong_value_is_refused_by_name_with_what_is_allowed(options, refused, tmp_path, monkeypatch):
+    def begin(config):
+        if config.dataset != "nonesuch":
+            raise AssertionError(f"{options} is not refused: a training would begin")
+        return prepare(config)
+
+    prepare = train.prepare
+    monkeypatch.setattr(train, "prepare", begin)
     monkeypatch.chdir(tmp_path)
     message = refused(train.main, options.split())
     assert (
@@ -362,6 +372,8 @@ def test_metrics_name_the_protocol_the_objective_and_the_beta_and_test_at_beta_1
         assert (row["objective"], row["likelihood"], row["binarize"]) == ("iwae", "bernoulli", "dynamic")
         assert (row["samples"], row["learning_rate"]) == (4, rate)
         assert row["beta"] == pytest.approx(beta)
+    assert [(row["epoch"], row["examples"]) for row in rows] == [(1, 600), (2, 1200)]
+    assert 0 < rows[0]["seconds"] < rows[1]["seconds"]
     dataset = run.dataset()
     assert set(np.unique(dataset.test_images)) == {0, 255}
     terms = estimates(run.vae(), dataset.test_images, None, 4, [4])
@@ -417,6 +429,38 @@ def test_run_that_cannot_be_begun_leaves_its_name_free(few_digits, tmp_path, ref
     monkeypatch.setattr(os, "fsync", fail)
     assert "No space" in refused(train.main, ["--dataset", few_digits, "--out", tmp_path / "run"])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_a_name_is_in_runs_and_its_data_in_the_data_folder(data_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("NPVAE_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(data_dir / "strokes", tmp_path / "data" / "strokes")
+    assert train.main(["--dataset", "strokes", "--hidden", "2", "--latent", "2", "--epochs", "1"]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"strokes-\d{8}-\d{6}", folder.name)
+    assert Run.open(folder).config.data_dir == str(tmp_path / "data")
+    assert f"run: runs/{folder.name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_only_a_new_run_whose_first_step_never_fits_is_removed(resumed, steps, few_digits, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    arguments = ["--dataset", str(few_digits), *SMALL, "--epochs", "2", "--out", str(folder)]
+    if resumed:
+        Run.create(folder, Config(dataset=str(few_digits), hidden=(30,), latent=3, epochs=2))
+        arguments = ["--resume", str(folder)]
+    inputs, calls = Training.inputs, []
+
+    def out_of_memory(training, rows):
+        calls.append(rows)
+        if len(calls) > steps:
+            raise MemoryError
+        return inputs(training, rows)
+
+    monkeypatch.setattr(Training, "inputs", out_of_memory)
+    assert train.main(arguments) == 2
+    assert folder.exists() == (resumed or steps > 0)
 
 
 def test_run_whose_first_step_needs_too_much_memory_leaves_its_name_free(few_digits, tmp_path, capsys):
