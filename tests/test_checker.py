@@ -1,5 +1,6 @@
 """`gradcheck` in the hands of others: what it says of right gradients, of wrong ones, and of what has no answer."""
 
+import os
 import re
 
 import numpy as np
@@ -386,10 +387,13 @@ def test_a_direction_sees_a_mistake_of_a_ten_billionth_of_the_gradient(seed):
             gradcheck(loss, off(1e-10, noise), P, seed=seed)
 
 
-def test_no_false_alarm_on_a_thousand_random_networks():
+NETWORKS = int(os.environ.get("NPVAE_FUZZ", 250))  # NPVAE_FUZZ=1000 python -m pytest -k false_alarm
+
+
+def test_no_false_alarm_on_random_networks():
     """Of all depths, activations and losses, with kinks, dead units, zero biases, inputs that are zero, penalties."""
     alarms = {}
-    for seed in range(1000):
+    for seed in range(NETWORKS):
         *network, what = random_network(seed)
         try:
             gradcheck(*network)
@@ -401,7 +405,7 @@ def test_no_false_alarm_on_a_thousand_random_networks():
 def test_no_mistake_in_a_random_network_passes():
     passed, found, refused = [], 0, 0
     mistakes = (lambda d: -d, lambda d: d * 1.001, np.zeros_like, lambda d: d + 1e-3 * np.abs(d).max())
-    for seed in range(250):
+    for seed in range(NETWORKS // 2):
         loss, right, p, what = random_network(seed)
         rng = np.random.default_rng(seed)
         name, by = list(p)[rng.integers(len(p))], mistakes[rng.integers(len(mistakes))]
@@ -415,8 +419,8 @@ def test_no_mistake_in_a_random_network_passes():
         except GradientError:
             found += 1
     assert not passed
-    assert found > 200
-    assert refused < 5
+    assert found > 0.8 * NETWORKS // 2
+    assert refused < 5 + NETWORKS / 100
 
 
 MUSEUM = {  # bugs of notebook 10 that can be in the backward pass alone, and two more: the arrays that they reach
