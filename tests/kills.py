@@ -1,6 +1,6 @@
 """Kill a training again and again, also with a second one on the same run: `python -m tests.kills 200`.
 
-Each time one or two processes resume the run (or begin it, as long as there is none), and are killed within a second,
+Each time one or two processes resume the run (or begin it, as long as there is none), and are killed within two seconds,
 while they import, load, train or save. In the end the run must have the same bytes as one that nobody disturbed.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from npvae.runs import Run
 from tests.conftest import SMALL, command
 
-LONGEST = 1.0  # seconds until a kill, at most
+LONGEST = 2.0  # seconds until a kill, at most
 
 
 def start(folder, data, epochs):
