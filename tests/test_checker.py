@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from npvae.gradcheck import GradientError, Refused, gradcheck
+from npvae.gradcheck import Check, GradientError, Refused, Report, gradcheck
 from tests.networks import MuseumVAE, random_network
 
 RNG = np.random.default_rng(0)
@@ -364,6 +364,62 @@ def test_verdict_does_not_depend_on_the_units_of_loss_and_parameters(scale):
     for name in P:
         with pytest.raises(GradientError, match=f"{name} is wrong"):
             gradcheck(lambda q: scale * loss(arrays(q)), in_units(changed(name, by=lambda d: d * (1 + 1e-6))), p)
+
+
+@pytest.mark.parametrize("cast", [lambda value: value, float], ids=["complex", "real"])
+@pytest.mark.parametrize("elements", ["auto", "all"])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_errors_are_relative_to_the_gradient(scale, elements, cast):
+    """A gradient 0.1 % too large is off by 1e-3 whatever the units of its loss; a right one by next to nothing."""
+
+    def times(factor):
+        return lambda p: {name: factor * scale * d for name, d in gradient(p).items()}
+
+    report = gradcheck(lambda p: cast(scale * loss(p)), times(1), P, elements=elements)
+    assert report.worst("central_error") < 1e-8
+    assert not report.worst("complex_error") >= 1e-13  # NaN where the loss takes no complex numbers
+    with pytest.raises(GradientError) as error:
+        gradcheck(lambda p: cast(scale * loss(p)), times(1.001), P, elements=elements)
+    for check in error.value.report:
+        assert check.central_error == pytest.approx(1e-3, rel=0.01)
+        assert np.isnan(check.complex_error) if cast is float else check.complex_error == pytest.approx(1e-3, rel=0.01)
+
+
+def test_the_error_of_an_array_is_that_of_its_worst_element():
+    largest = np.abs(gradient(P)["W1"]).max()
+
+    def wrong(p):
+        d = gradient(p)
+        d["W1"][1, 2] += 1e-3 * largest
+        d["W1"][2, 3] -= 1e-2 * largest
+        return d
+
+    with pytest.raises(GradientError) as error:
+        gradcheck(loss, wrong, P)
+    check, *others = error.value.report
+    assert check.worst == (2, 3)
+    assert check.complex_error == pytest.approx(1e-2, rel=0.02)  # one element of the gradient has grown, or shrunk
+    assert check.central_error == pytest.approx(1e-2, rel=0.02)
+    assert max(other.complex_error for other in others) < 1e-13
+    assert error.value.report.worst("complex_error") == check.complex_error
+    assert error.value.report.worst("central_error") == check.central_error
+
+
+def test_each_column_of_the_table_is_what_its_head_says():
+    check = Check("W", (2, 3), (0, 1), 1.0, 2.0, 3.0, 0.4, 0.5, 6, 0, False, True, ())
+    head, row = Report([check]).table().splitlines()
+    assert head.split() == ["array", "worst", "analytic", "complex", "central", "errors"]
+    assert row.split() == ["W", "2×3", "[0,1]", "1.00e+00", "2.00e+00", "3.00e+00", "4.0e-01", "5.0e-01", "FAIL"]
+    assert "analytic 1, complex step 2, central differences 3" in check.in_words()
+    assert "4.0e-01 by complex step, 5.0e-01 by central differences" in Report([check]).summary()
+
+
+@pytest.mark.parametrize("elements", ["auto", "all"])
+def test_the_derivatives_of_a_check_are_what_they_are_named_after(elements):
+    """The complex step has all digits, a central difference has not: they are told apart by their errors."""
+    for check in gradcheck(loss, gradient, P, elements=elements):
+        assert abs(check.complex_step - check.analytic) < 1e-14 < abs(check.central - check.analytic)
+        assert check.complex_error < 1e-14 < check.central_error
 
 
 @pytest.mark.parametrize("seed", range(5))

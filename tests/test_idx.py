@@ -172,6 +172,14 @@ def test_types_that_idx_does_not_have_are_not_written(path, dtype):
     assert not os.listdir(path.parent)
 
 
+def test_sizes_that_do_not_fit_into_32_bits_are_not_written(path):
+    with pytest.raises(IDXError, match=r"shape 0 × 4294967296, expected sizes below 2³²"):
+        write_idx(path, np.zeros((0, 2**32), np.uint8))
+    assert not os.listdir(path.parent)
+    write_idx(path, np.zeros((0, HUGE), np.uint8))
+    assert read_idx(path).shape == (0, HUGE)
+
+
 BAD = {
     # name: content, the magic that is asked for, what the message says
     "empty": (b"", None, "0 bytes, expected an IDX header"),
@@ -192,6 +200,8 @@ BAD = {
     "other magic": (idx((2, 3, 4), code=0x09), MAGIC_IMAGES, r"0x00000903, expected 0x00000803 \(images\)$"),
     "a web page": (b"<!DOCTYPE html>\n<html>", MAGIC_IMAGES, r"magic 0x3c21444f, expected 0x00000803"),
     "no IDX at all": (b"<!DOCTYPE html>\n<html>", None, r"magic 0x3c21444f, expected 0x0000TTNN"),
+    "bit 16 of the magic": (b"\0\1" + idx((9,))[2:], None, r"magic 0x00010801, expected 0x0000TTNN"),
+    "bit 24 of the magic": (b"\1\0" + idx((9,))[2:], None, r"magic 0x01000801, expected 0x0000TTNN"),
     "unknown type": (idx((2,), code=0x0A), None, "magic 0x00000a01, expected .* 08, 09, 0b, 0c, 0d, 0e "),
     "truncated": (PLAIN[:-1], MAGIC_IMAGES, r"4 × 5 × 6 of 1 bytes, 120 bytes, more than the file can hold \(119\)"),
     "truncated, packed": (gzip.compress(PLAIN[:-1]), MAGIC_IMAGES, "119 bytes of data, expected 120"),
@@ -278,6 +288,16 @@ def test_a_promise_of_100_gigabytes_allocates_nothing(path, peak_memory, pack):
     with pytest.raises(IDXError):
         read_idx(path)
     assert peak_memory() < 1e6
+
+
+def test_a_bomb_behind_the_data_is_not_unpacked(path, peak_memory):
+    """40 MB in 40 kB after the ten bytes that were promised: that there is more is seen from the next byte."""
+    path.write_bytes(gzip.compress(idx((10,)) + bytes(40_000_000), compresslevel=1))
+    before = peak_memory()
+    tracemalloc.reset_peak()
+    with pytest.raises(IDXError, match="too long: more than the 10 bytes"):
+        read_idx(path)
+    assert peak_memory() < before + 4e6
 
 
 @pytest.fixture

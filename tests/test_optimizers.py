@@ -115,4 +115,6 @@ def test_defaults_are_the_constants_of_the_papers():
     parameters = Parameters({"theta": (1,)})
     adam = Adam(parameters)
     assert (adam.learning_rate, adam.beta1, adam.beta2, adam.epsilon) == (1e-3, 0.9, 0.999, 1e-8)
-    assert SGD(parameters).momentum == 0.9
+    sgd, adagrad = SGD(parameters), Adagrad(parameters)
+    assert (sgd.learning_rate, sgd.momentum) == (0.01, 0.9)
+    assert (adagrad.learning_rate, adagrad.epsilon) == (0.01, 1e-8)
