@@ -101,6 +101,21 @@ def test_kl_is_zero_for_the_prior_and_positive_elsewhere(rng):
     np.testing.assert_allclose(rounded, exact, atol=1e-10, rtol=1e-2)
 
 
+def test_densities_and_kl_sum_over_the_last_axis_alone(rng):
+    """Of samples (L, B, J) every sample of every example has a number of its own."""
+    z, mu, logvar = rng.normal(size=(3, 2, 4, 3))
+    for function, arrays in (
+        (gaussian_kl, (mu, logvar)),
+        (standard_normal_log_density, (z,)),
+        (gaussian_log_density, (z, mu, logvar)),
+        (bernoulli_log_density, (z, mu)),
+        (gaussian_pixels_log_density, (z, np.concatenate([mu, logvar], axis=-1))),
+    ):
+        found = function(*arrays)
+        assert found.shape == (2, 4)
+        np.testing.assert_allclose(found[1, 2], function(*(array[1, 2] for array in arrays)), rtol=1e-12)
+
+
 def test_standard_normal_is_the_gaussian_with_mean_0_and_variance_1(rng):
     z = rng.normal(size=(3, 4, 2))
     np.testing.assert_allclose(
