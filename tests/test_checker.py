@@ -366,11 +366,12 @@ def test_verdict_does_not_depend_on_the_units_of_loss_and_parameters(scale):
             gradcheck(lambda q: scale * loss(arrays(q)), in_units(changed(name, by=lambda d: d * (1 + 1e-6))), p)
 
 
-@pytest.mark.parametrize("cast", [lambda value: value, float], ids=["complex", "real"])
-@pytest.mark.parametrize("elements", ["auto", "all"])
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_errors_are_relative_to_the_gradient(scale, elements, cast):
+@pytest.mark.parametrize("how", ["auto", "all", "real"])
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_errors_are_relative_to_the_gradient(scale, how):
     """A gradient 0.1 % too large is off by 1e-3 whatever the units of its loss; a right one by next to nothing."""
+
+    elements, cast = ("auto", float) if how == "real" else (how, lambda value: value)
 
     def times(factor):
         return lambda p: {name: factor * scale * d for name, d in gradient(p).items()}
