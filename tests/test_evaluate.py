@@ -1,4 +1,6 @@
 import dataclasses
+import functools
+import io
 import json
 import shutil
 import tracemalloc
@@ -6,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from tqdm import tqdm
 
 from npvae import VAE, evaluate
 from npvae.data.datasets import FILES, load
@@ -88,6 +91,48 @@ def test_memory_does_not_grow_with_the_samples_of_large_images(rng):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 12e6  # a few arrays of 500 × 784 float32
+
+
+@pytest.mark.parametrize(
+    ("encoded", "held", "decoded", "blocks", "chunks"),
+    [
+        (500, 5_000_000, 500, [40], [12, 12, 6]),  # of 40 images, and of the 30 samples of each
+        (15, 5_000_000, 45, [15, 15, 10], [3] * 20 + [4] * 7 + [2]),
+        (500, 390, 500, [13, 13, 13, 1], [30] * 4),  # 13 images × 30 samples are 390
+        (500, 10, 1, [1] * 40, [1] * 1200),
+    ],
+)
+def test_no_more_is_encoded_held_or_decoded_at_once_than_is_allowed(
+    encoded, held, decoded, blocks, chunks, tiny, monkeypatch
+):
+    vae, images, _ = tiny
+    found_blocks, found_chunks, encode, decoder_outputs = [], [], vae.encode, vae.decoder_outputs
+    vae.encode = lambda x, y: found_blocks.append(len(x)) or encode(x, y)
+    vae.decoder_outputs = lambda z, y: found_chunks.append(len(z)) or decoder_outputs(z, y)
+    monkeypatch.setattr(evaluate, "ENCODED_AT_ONCE", encoded)
+    monkeypatch.setattr(evaluate, "LOG_WEIGHTS_AT_ONCE", held)
+    monkeypatch.setattr(evaluate, "DECODED_AT_ONCE", decoded)
+    estimates(vae, images, None, 30)
+    assert (found_blocks, found_chunks) == (blocks, chunks)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("progress", [{}, {"progress": False}, {"progress": True}])
+def test_a_bar_that_counts_the_samples_is_shown_where_it_is_asked_for_on_a_terminal(
+    progress, terminal, tiny, monkeypatch
+):
+    vae, images, _ = tiny
+    screen = io.StringIO()
+    screen.isatty = lambda: terminal
+    monkeypatch.setattr(evaluate, "tqdm", functools.partial(tqdm, file=screen, mininterval=0, miniters=1))
+    estimates(vae, images, None, 30, **progress)
+    if not (terminal and progress.get("progress")):
+        assert screen.getvalue() == ""
+        return
+    shown = screen.getvalue().split("\r")
+    for part in ("480/1.20k ", "960/1.20k ", "1.20k/1.20k ", " samples/s"):
+        assert any(part in text for text in shown)
+    assert shown[-1].strip(" ") == ""  # in the end the bar is wiped away
 
 
 def certain(classes, rng, noisy=()):

@@ -1,5 +1,6 @@
 """The bounds of log p(x) beside their definitions, an exactly known log p(x), and each other."""
 
+import dataclasses
 import itertools
 import math
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from npvae import VAE
-from npvae.distributions import bernoulli_log_density, gaussian_kl, gaussian_log_density
+from npvae.distributions import LIKELIHOODS, bernoulli_log_density, gaussian_kl, gaussian_log_density
 from npvae.gradcheck import small_problem
 from npvae.objectives import (
     OBJECTIVES,
@@ -93,6 +94,13 @@ def test_derivatives_of_the_mean_loss_in_each_of_its_arguments(name, beta, array
     assert_derivative(d_logvar, loss_of(3), logvar)
     from_decoder = objective.road(np.ones_like(z), d_log_p_x, *arrays, beta)[0] - d_z
     np.testing.assert_allclose(from_decoder, 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("table", [OBJECTIVES, LIKELIHOODS], ids=["objectives", "likelihoods"])
+def test_what_all_models_share_cannot_be_changed_in_one_of_them(table):
+    for entry in table.values():
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(entry, dataclasses.fields(entry)[-1].name, None)
 
 
 @pytest.mark.parametrize("gradient", [("iwae", "sampled-elbo"), ("iwae-dreg", "stl")])

@@ -109,6 +109,17 @@ def test_training_arithmetic_stays_in_float32(rng):
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
 
 
+def test_no_derivative_of_the_pixels_is_computed():
+    """Nobody needs it, and it would be one of the largest products of the backward pass."""
+    vae, x, eps = small_problem()
+    first, returned = vae.encoder.layers[0], []
+    right = first.backward
+    first.backward = lambda *arguments: returned.append(right(*arguments))
+    vae.loss(x, eps)
+    vae.backward()
+    assert returned == [None]
+
+
 def test_samples_are_decoded_draws_of_the_prior():
     vae, _, _ = small_problem()
     z = np.random.default_rng(5).standard_normal((6, 3))
