@@ -127,6 +127,7 @@ def test_a_loss_without_a_derivative_is_refused_by_name(loss, gradient):
         (W > 0, "theta is bool"),
         (W[:0], "theta is empty"),
         (W * np.nan, "theta holds a number that is not finite"),
+        (np.array([1.0, np.inf]), "theta holds a number that is not finite"),
     ],
 )
 def test_parameters_that_are_no_real_numbers_are_refused(gradient, theta, reason):
@@ -433,3 +434,71 @@ def test_a_complex_step_gradient_is_confirmed_along_three_directions_or_more(mon
         assert 0.1 < np.abs(direction).max() / np.sqrt((W**2).mean()) < 5
     assert not np.allclose(asked[0][0], asked[1][0])
     assert not np.allclose(asked[1][0], asked[2][0])
+
+
+def test_float32_is_told_by_a_change_that_it_cannot_see_and_float64_sees_by_far():
+    """The change is a thousandth of the precision of float32, and must be a hundred times that of float64."""
+    change = float(np.finfo(np.float32).eps) / 1000
+    limit = change / (100 * float(np.finfo(float).eps))  # of the loss, whose derivative is 1: 5369
+    zero, one = np.zeros(1), np.ones(1)
+
+    def blind(value, sign=1):
+        """A loss that does not see a small change upwards."""
+        return lambda t: value if 0 <= t[0] < 1e-8 else value + sign * t[0]
+
+    for sign in (1, -1):
+        assert precision_of(blind(limit - 3, sign), zero, one, limit - 3) == np.float32
+        assert precision_of(blind(-limit + 3, sign), zero, one, -limit + 3) == np.float32
+        assert precision_of(blind(limit + 3, sign), zero, one, limit + 3) == np.float64
+    assert precision_of(lambda t: 1e8 + t[0], zero, one, 1e8) == np.float64  # which does not see it either
+    assert precision_of(lambda t: np.maximum(t[0] - 5, 0), zero, one, 0.0) == np.float64  # there is nothing to see
+
+
+def test_of_a_loss_in_float32_there_is_rather_no_derivative_than_a_wrong_one():
+    for seed in range(60):
+        theta = np.random.default_rng(seed).normal(size=2)
+        found = central_difference_gradient(lambda t: (t.astype(np.float32) ** 2).sum(), theta)
+        assert not (np.abs(found / (2 * theta) - 1) > 0.05).any()
+
+
+def test_a_difference_with_too_few_digits_is_not_given():
+    """Beside a loss of a billion a derivative of 10,000 has digits left, and one of 1/1000 none."""
+    assert np.isnan(central_difference_gradient(lambda t: 1e9 + 1e-3 * t.sum(), W)).all()
+    np.testing.assert_allclose(central_difference_gradient(lambda t: 1e9 + 1e4 * t.sum(), W), 1e4, rtol=1e-2)
+
+
+def test_a_dependence_is_seen_however_the_elements_are_hidden():
+    """At the given point, beside it, and far away, through a zero weight too; not where other elements change."""
+    hidden = {
+        "in a product with zero": (lambda t: t[0] * t[1], np.array([0.0, 0.0])),
+        "behind a wall": (lambda t: np.maximum(t[0] - 12, 0) + 0 * t[1], np.array([3.0, 4.0])),
+        "beyond where it is finite": (lambda t: np.log(t[0]) if t[0] > 0 else np.nan, np.array([1e-3, 1.0])),
+        "in the last digit": (lambda t: 1 + 1e-15 * t[0], np.array([1.0, 1.0])),
+    }
+    for loss, theta in hidden.values():
+        assert depends_on(loss, theta, changed=np.array([True, False]))
+        assert depends_on(loss, theta)
+    assert not depends_on(lambda t: t[0] ** 2, np.ones(2), changed=np.array([False, True]))
+    assert not depends_on(lambda t: 7.0, np.ones(2))
+    assert not depends_on(lambda t: 7.0 if t[0] > 0 else np.nan, np.ones(2))  # wherever it has a value it is the same
+
+
+def test_a_dependence_is_looked_for_at_the_given_point_at_small_ones_and_at_large():
+    points, size = [], 20_000
+    theta, changed = np.repeat([2.0, 0.0], size), np.tile([True, False], size)
+    assert not depends_on(lambda t: points.append(t) or 7.0, theta, changed)
+    sizes = np.repeat([2 + 2**0.5 / 10, 2**0.5 / 10], size)  # of an element, and what is usual
+    spreads = np.array([[0, 1, 0.1, 0.01, 10]] * 3).ravel()
+    for spread, here, there in zip(spreads, points[::2], points[1::2], strict=True):
+        np.testing.assert_array_equal(here[~changed], there[~changed])
+        for half in (slice(size), slice(size, None)):
+            if spread:
+                assert (here / sizes)[half].std() == pytest.approx(spread, rel=0.03)
+            else:
+                np.testing.assert_array_equal(here, theta)
+            assert ((there - here) / sizes)[half][changed[half]].std() == pytest.approx(spread or 0.1, rel=0.03)
+
+
+def test_a_loss_that_has_no_value_anywhere_near_is_not_accused_of_independence():
+    assert depends_on(lambda t: np.nan, np.ones(2))
+    assert depends_on(lambda t: 7.0 if np.array_equal(t, [1, 1]) else np.nan, np.ones(2))
