@@ -40,12 +40,13 @@ TESTS = {  # of a module, or of one function in it: the files, the quickest firs
     "npvae/parameters.py": ("parameters layers optimizers", ""),
     "npvae/evaluate.py::estimates": ("evaluate", EVALUATION),
     "npvae/derivatives.py": ("derivatives", ""),
-    "npvae/checker.py": ("checker", f"not {SLOW}"),
+    "npvae/checker.py": ("checker", f"not {SLOW} and not few_wrong_elements"),
     "npvae/problem.py": ("checker", f"not {SLOW}"),
     "npvae/gradcheck.py": ("gradcheck", f"not {SLOW}"),
     "npvae/data/idx.py": ("idx", ""),
     "npvae/data/pixels.py": ("pixels", ""),
 }
+ELSEWHERE = -1  # exit code
 MEMORY = 6 << 30  # bytes that a mutant may take
 OTHER = {ast.Add: [ast.Sub], ast.Sub: [ast.Add], ast.Mult: [ast.Div], ast.Div: [ast.Mult], ast.Pow: [ast.Mult]}
 OTHER |= {ast.FloorDiv: [ast.Mult], ast.Mod: [ast.Mult], ast.BitAnd: [ast.BitOr], ast.BitOr: [ast.BitAnd]}
@@ -99,7 +100,7 @@ def changes(node):
             yield lambda n: setattr(n, "test", ast.Constant(True))
     elif isinstance(node, ast.comprehension) and node.ifs:
         yield lambda n: n.ifs.pop()
-    elif isinstance(node, ast.Return) and node.value:
+    elif isinstance(node, ast.Return) and node.value and getattr(node.value, "value", node) is not None:
         yield lambda n: setattr(n, "value", None)
     elif isinstance(node, (ast.Raise, ast.Break, ast.Continue)) or (
         isinstance(node, ast.Expr) and not isinstance(node.value, (ast.Constant, ast.Yield))
@@ -215,7 +216,7 @@ def test(folder, arguments, answer):
     code = pytest.main([*options, *arguments], plugins=[failure])
     loaded = sys.modules.get("npvae")
     if loaded and not loaded.__file__.startswith(str(folder)):
-        code = -1
+        code = ELSEWHERE
     answer.send((int(code), failure.name))
 
 
@@ -255,8 +256,8 @@ def run(target, folder, known, results):
         (folder / path).write_text(source)
         code, by, seconds = attempt(folder, tests_of(target), 10 + 5 * usual)
         (folder / path).write_text(original)
-        if code not in (0, 1, 2, None):
-            raise SystemExit(f"{name}: pytest gave the exit code {code}")
+        if code == ELSEWHERE:
+            raise SystemExit(f"{name}: the tests have not loaded the copy of npvae")
         known[key] = {"key": key, "target": target, "name": name, "line": line, "survived": code == 0, "by": by}
         known[key]["seconds"] = round(seconds, 2)
         results.write(json.dumps(known[key], ensure_ascii=False) + "\n")
