@@ -267,13 +267,14 @@ def run(target, folder, known, results):
 def table(targets, known):
     """Print a line for each module, and the survivors that are not listed; returns how many those are."""
     listed = {name: entry["kind"] for entry in json.loads(LISTED.read_text()) for name in entry["mutants"]}
-    holes, kinds = [], ("killed", "equivalent", "cosmetic", "survived")
+    holes, gone, kinds = [], dict(listed), ("killed", "equivalent", "cosmetic", "survived")
     print("| module | mutants | " + " | ".join(kinds) + " |\n|---" + "|---:" * (1 + len(kinds)) + "|")
     total = Counter()
     for target in targets:
         path, _, only = target.partition("::")
         digest, count = hashlib.sha256((ROOT / path).read_bytes()).hexdigest()[:8], Counter()
         for name, line, _ in mutants(path, only):
+            gone.pop(name, None)
             found = known.get(f"{name} {digest}")
             if found is None:
                 continue
@@ -287,6 +288,9 @@ def table(targets, known):
         total += count
     print(f"| **all** | {total.total()} | " + " | ".join(str(total[kind]) for kind in kinds) + " |")
     print(*holes, sep="\n")
+    for name in gone:
+        if any(name.startswith(target.partition("::")[0] + " ") for target in targets):
+            print(f"listed, but no longer a mutant: {name}", file=sys.stderr)
     return len(holes)
 
 

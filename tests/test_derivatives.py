@@ -1,5 +1,7 @@
 """Numerical derivatives: of functions whose derivative is known, and of those that have none to be had."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -26,6 +28,7 @@ from npvae.derivatives import (
     steps_of,
     units_of,
     unresolved,
+    value_beside,
     value_of,
 )
 
@@ -283,6 +286,31 @@ def test_half_of_the_jump_of_the_derivative_at_a_kink():
     assert kinked(6e-8, slope=-1).jump == pytest.approx(6e-8)
 
 
+def test_a_kink_that_may_be_rounding_is_none():
+    """Of a loss of 1 in steps of 1/64 rounding makes jumps of up to 256 ε, of which twenty times as much is a kink."""
+    eps = np.finfo(float).eps
+
+    def jump(size):
+        return difference(
+            lambda t: 1 + size * abs(t[0]) / 2, np.zeros(1), np.ones(1), 1.0, [1 / 4, 1 / 16, 1 / 64]
+        ).jump
+
+    assert jump(4800 * eps) == 0
+    assert jump(5600 * eps) == pytest.approx(2800 * eps, rel=0.05)
+
+
+def test_beside_the_given_point_a_loss_may_overflow_without_a_word():
+    assert value_beside(lambda t: np.log(t).sum(), np.zeros(1)) == -np.inf
+    assert np.isnan(value_beside(lambda t: t.no_such_thing, np.zeros(1)))
+
+
+def test_a_part_of_a_loss_that_casts_to_real_numbers_is_noticed_where_warnings_are_silenced():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(NotComplex, match="ComplexWarning"):
+            complex_step(lambda t: np.tanh(t).sum() + t.astype(float).sum(), W, W)
+
+
 def test_a_kink_counts_where_the_three_finest_pairs_of_steps_meet_it():
     """Further away, finer differences do without it: the derivative is found in spite of it."""
     steps = steps_of(np.float64)
@@ -357,6 +385,12 @@ def test_a_loss_that_gives_out_or_wavers_at_the_second_call_is_refused():
                 repeatable_value(loss, W)
         else:
             assert repeatable_value(loss, W) == 1
+    for value in (0.0, 1e6, -1e-6):  # the same, but for rounding
+        calls = iter([value, value * (1 + 5e-14)])
+        assert repeatable_value(lambda theta, calls=calls: next(calls), W) == value
+    calls = iter([1e-6, 1e-6 * (1 + 2e-13)])
+    with pytest.raises(Refused, match="changed between two calls"):
+        repeatable_value(lambda theta: next(calls), W)
     with pytest.raises(Refused, match=r"changed between two calls with the same parameters, from 5 to 6"):
         repeatable_value(lambda theta: 6.0, W, before=5.0)
     assert repeatable_value(lambda theta: -6.0, W, before=-6.0) == -6
