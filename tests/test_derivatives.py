@@ -226,6 +226,7 @@ def test_limit_is_exact_where_the_errors_are_of_even_powers_of_the_step():
     assert extrapolated([1.0, 1.0, 1.0], [1e-6, 1e-4, 1e-2]) == (1, 1e-4)  # of a limit of two: what the finer one has
     best, error = extrapolated([1 + 1.0, 1 + 1 / 16, 2.0], [0, 0, 0])  # the last of them is nothing but noise
     assert (best, error) == (1, 1)
+    assert extrapolated([1.0, 1.0, 5.0], [0, 0, 0]) == (1, 0)  # nor does it make the limit of the others uncertain
 
 
 def test_steps_fall_by_four_each_time_from_where_the_formula_is_inexact_to_where_rounding_is():
@@ -354,6 +355,7 @@ def test_a_difference_whose_error_is_large_beside_the_derivative_says_nothing():
         assert unresolved(1.198e-5, 1.0, value, np.float32)
         assert unresolved(1.186e-5, 1.186e-5 * 20 / 1.01e-2, value, np.float32)
         assert not unresolved(1.186e-5, 1.186e-5 * 20 / 0.99e-2, value, np.float32)
+    assert not unresolved(0.0, 0.0, 0.0, np.float64)  # exactly zero
     assert unresolved(np.array([4e-6, 6e-6]), np.ones(2), 0.0, np.float64).tolist() == [False, True]
 
 
@@ -443,13 +445,17 @@ def test_a_loss_that_a_complex_step_cannot_take_is_told_by_what_it_does(loss, sa
 
 def test_a_wrong_complex_step_is_contradicted_by_differences_and_a_right_one_is_not():
     loss, one = (lambda t: np.sin(t).sum()), np.ones(1)
-    found = confirmation(loss, one, one, np.sin(1.0), np.cos(1.0), 1.0, "b")
+    calls = []
+    found = confirmation(lambda t: calls.append(t) or loss(t), one, one, np.sin(1.0), np.cos(1.0), 1.0, "b")
     assert found.value == pytest.approx(np.cos(1.0), rel=1e-9)
+    assert len(calls) == 10  # one sequence of steps is enough where it agrees
     with pytest.raises(NotComplex, match=r"along b the derivative is 0.540303 by complex step, but 0.540302"):
         confirmation(loss, one, one, np.sin(1.0), np.cos(1.0) + 1e-6, 1.0, "b")
     # steps of 0.002 are too wide for this one: before they contradict it, others are tried
     steep = confirmation(lambda t: np.sin(3e3 * t).sum(), 0 * one, one, 0.0, 3e3, 3e3, "b")
     assert steep.value == pytest.approx(3e3, rel=1e-6)
+    near_a_kink = confirmation(lambda t: (t + np.abs(t - 1e-5)).sum(), 0 * one, one, 1e-5, 0.0, 1.0, "b")
+    assert near_a_kink.jump == 0  # finer ones stay on this side of it
     at_a_kink = confirmation(lambda t: np.abs(t).sum(), 0 * one, one, 0.0, 0.5, 1.0, "b")
     assert at_a_kink.jump == pytest.approx(1)  # which leaves the question open
 
