@@ -282,6 +282,26 @@ def test_memory_grows_with_the_data_and_not_with_the_promise(path, rng, peak_mem
     assert peak_memory() < 4e6
 
 
+def test_a_large_file_that_is_too_long_is_called_so(path):
+    path.write_bytes(idx((1_500_000,), bytes(1_500_001)))
+    with pytest.raises(IDXError, match="too long: more than the 1500000 bytes"):
+        read_idx(path)
+
+
+@pytest.mark.parametrize(("dimensions", "shown"), [(8, " × ".join("12345678")), (9, " × ".join("12345678…"))])
+def test_a_message_shows_at_most_eight_sizes(path, dimensions, shown):
+    path.write_bytes(idx(range(1, dimensions + 1), b""))
+    with pytest.raises(IDXError, match=f"the header promises {shown} of 1 bytes"):
+        read_idx(path)
+
+
+def test_bytes_are_held_in_memory_once(path, peak_memory):
+    path.write_bytes(idx((8_000_000,), bytes(8_000_000)))
+    tracemalloc.reset_peak()
+    assert read_idx(path).size == 8_000_000
+    assert peak_memory() < 12e6
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_promise_of_100_gigabytes_allocates_nothing(path, peak_memory, pack):
     path.write_bytes(pack(idx((10**5, 1000, 1000), bytes(1000))))
