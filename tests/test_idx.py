@@ -172,6 +172,13 @@ def test_types_that_idx_does_not_have_are_not_written(path, dtype):
     assert not os.listdir(path.parent)
 
 
+def test_a_packed_file_tells_neither_when_nor_under_what_name_it_was_made(tmp_path):
+    write_idx(tmp_path / "secret.gz", np.arange(5, dtype=np.uint8))
+    content = (tmp_path / "secret.gz").read_bytes()
+    assert content[4:8] == bytes(4)  # RFC 1952: no time is available
+    assert b"secret" not in content
+
+
 def test_sizes_that_do_not_fit_into_32_bits_are_not_written(path):
     with pytest.raises(IDXError, match=r"shape 0 × 4294967296, expected sizes below 2³²"):
         write_idx(path, np.zeros((0, 2**32), np.uint8))
