@@ -139,8 +139,8 @@ def difference(old, new, around=25):
     return "`{}` → `{}`".format(*parts)
 
 
-def mutants(path, only=None):
-    """(name, line, source) of each mutant of a file, or of one function in it; names do not depend on other lines."""
+def mutants(path, only=None, sources=True):
+    """(name, line, source or None) of the mutants of a file, or of a function in it; names do not tell the line."""
     text, seen = (ROOT / path).read_text(), Counter()
     nodes, places = [], []  # all of the tree, and of each (its statement, the function that it is in)
 
@@ -171,7 +171,8 @@ def mutants(path, only=None):
                 ),
             )
             change(node)
-            after, source = header(statement), ast.unparse(ast.fix_missing_locations(tree))
+            after = header(statement)
+            source = ast.unparse(ast.fix_missing_locations(tree)) if sources else None
             node.__class__, node.__dict__ = kept
             name = f"{path} {'.'.join(scope) or 'module'}: {difference(before, after)}"
             seen[name] += 1
@@ -272,7 +273,7 @@ def table(targets, known):
     for target in targets:
         path, _, only = target.partition("::")
         digest, count = hashlib.sha256((ROOT / path).read_bytes()).hexdigest()[:8], Counter()
-        for name, line, _ in mutants(path, only):
+        for name, line, _ in mutants(path, only, sources=False):
             gone.pop(name, None)
             found = known.get(f"{name} {digest}")
             if found is None:
