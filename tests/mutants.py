@@ -40,7 +40,7 @@ TESTS = {  # of a module, or of one function in it: the files, the quickest firs
     "npvae/evaluate.py::estimates": ("evaluate", EVALUATION),
     "npvae/derivatives.py": ("derivatives", ""),
     "npvae/checker.py": ("checker", f"not {SLOW} and not few_wrong_elements"),
-    "npvae/problem.py": ("problem", ""),
+    "npvae/problem.py": ("problem checker", "problem or question_without or the_form_of or one_array or single_number"),
     "npvae/gradcheck.py": ("gradcheck", f"not {SLOW}"),
     "npvae/data/idx.py": ("idx", ""),
     "npvae/data/pixels.py": ("pixels", ""),

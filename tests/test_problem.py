@@ -75,8 +75,9 @@ def test_a_gradient_that_is_another_one_at_a_second_call_is_told_by_what_became_
 
 
 def test_rounding_is_not_taken_for_a_gradient_that_changes():
-    problem = Problem(loss, turns(1, 1 + 1e-8), P, float)  # less than √ε
-    assert problem.at(problem.theta).value == loss(P)
+    for turn in (turns(1, 1 + 1e-8), turns(0, 0)):  # less than √ε; and zero, which stays zero
+        problem = Problem(loss, turn, P, float)
+        assert problem.at(problem.theta).value == loss(P)
 
 
 def test_noise_is_not_taken_for_accumulation():
