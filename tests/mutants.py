@@ -317,7 +317,9 @@ def main():
     if not options.report:
         with tempfile.TemporaryDirectory() as folder, path.open("a") as results:
             copied = Path(folder) / "project"
-            shutil.copytree(ROOT, copied, ignore=shutil.ignore_patterns(".*", "__pycache__", "mutants.jsonl"))
+            for name in ("npvae", "tests"):
+                shutil.copytree(ROOT / name, copied / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copy(ROOT / "pyproject.toml", copied)
             for target in options.targets:
                 run(target, copied, known, results)
     return 1 if table(options.targets, known) else 0
