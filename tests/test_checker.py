@@ -1,11 +1,14 @@
 """`gradcheck` in the hands of others: what it says of right gradients, of wrong ones, and of what has no answer."""
 
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 
+from npvae import checker
 from npvae.gradcheck import Check, GradientError, Refused, Report, gradcheck
+from npvae.problem import Problem
 from tests.networks import MuseumVAE, random_network
 
 RNG = np.random.default_rng(0)
@@ -501,3 +504,105 @@ def test_bugs_that_were_shipped_are_found_in_a_network_of_plain_numpy(bug):
     said = " ".join(str(error.value).split())
     assert sentence in said
     assert [check.name for check in error.value.report if not check.passed] == names.split()
+
+
+# what is decided of elements and directions, on numbers that are made up
+
+
+def examination(complexly=True, gradient=(1.0, 0.5, 0.5), elements="all"):
+    problem = Problem(
+        lambda p: (p["a"] * gradient).sum(), lambda p: {"a": np.array(gradient)}, {"a": np.ones(3)}, float
+    )
+    return checker.Examination(problem, [problem.at(problem.theta)], elements == "all", 0, complexly)
+
+
+def judged(analytic=(1.0, 0.5, 0.5), off=0.0, apart=0.0, error=0.0, jump=0.0, complexly=True, **gradient):
+    """What is made of elements whose complex step is so far off, and whose difference is."""
+    analytic, zeros = np.array(analytic), np.zeros(3)
+    by_complex_step = analytic + off if complexly else np.full(3, np.nan)
+    given = (analytic, by_complex_step, analytic + apart, zeros + error, zeros + jump, np.ones(3), 1.0)
+    wrong, skipped, *errors = examination(complexly, **gradient).judge(*given)
+    return wrong.tolist(), skipped.tolist(), *errors
+
+
+NONE, THIRD = [False] * 3, [False, False, True]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_element_is_wrong_from_the_stated_tolerances_on_and_where_a_difference_is_sure(sign):
+    def wrong(off=0.0, apart=0.0, **given):
+        return judged(off=sign * np.array(off), apart=sign * np.array(apart), **given)[0]
+
+    assert wrong(off=[0, 0.9e-12, 1.1e-12]) == THIRD
+    assert wrong(apart=[0, 0.9e-6, 1.1e-6]) == THIRD
+    assert wrong(apart=[0, 1.9e-3, 2.1e-3], error=1e-4) == THIRD  # twenty errors
+    assert wrong(apart=[0, 0.9e-9, 1.1e-9], complexly=False) == THIRD
+    assert wrong(analytic=(0, 0, 0), off=[2, 0, 0]) == [True, False, False]
+
+
+def test_an_element_at_a_kink_is_skipped_where_the_kink_can_be_the_reason():
+    half = [0, 0.5, 0.5]
+    assert judged(apart=half, jump=[0, 0.06, 0.04])[:2] == (THIRD, [False, True, False])
+    assert judged(off=half, apart=half, jump=[0, 0.06, 0.04])[:2] == (THIRD, [False, True, False])
+    assert judged(off=[0, 0, 1e-3], jump=0.01)[:2] == (NONE, THIRD)  # between both derivatives
+    assert judged(jump=0.06)[:2] == (NONE, NONE)  # where all three agree there is nothing to excuse
+    assert judged(apart=[0, 0, 2e-3], jump=5e-4, error=2e-5)[:2] == (NONE, THIRD)
+    assert judged(apart=[0, 0, 2e-3], jump=3e-4, error=2e-5)[:2] == (THIRD, NONE)  # a jump less than its error
+
+
+def test_errors_are_relative_to_the_largest_of_the_three_derivatives():
+    *_, complex_error, central_error = judged(analytic=(4.0, 2, 2), off=[0, 0.4, 0], apart=[0, 0, -0.8])
+    np.testing.assert_allclose(complex_error, [0, 0.1, 0])
+    np.testing.assert_allclose(central_error, [0, 0, 0.2])
+    *_, complex_error, central_error = judged(analytic=(0, 0, 0), off=[8, 0, 0], apart=[0, 2, 0])
+    np.testing.assert_allclose(complex_error, [1, 0, 0])
+    np.testing.assert_allclose(central_error, [0, 0.25, 0])
+    *_, central_error = judged(apart=[0, 0.5, 0.5], jump=[0, 0.06, 0.04])
+    np.testing.assert_allclose(central_error, [0, 0, 0.5])  # of what is skipped there is none
+
+
+def test_an_element_that_differences_cannot_resolve_is_skipped_where_there_is_nothing_else():
+    assert judged(error=[0, 4e-6, 6e-6], complexly=False)[:2] == (NONE, THIRD)
+    assert judged(error=[0, 4e-6, 6e-6])[:2] == (NONE, NONE)  # the complex step has decided
+
+
+def test_all_elements_are_held_to_a_trillionth_of_the_largest():
+    def wrong(size):
+        def by(p):
+            d = gradient(p)
+            d["W1"][1, 2] += size * np.abs(d["W1"]).max()
+            return d
+
+        return by
+
+    assert gradcheck(loss, wrong(3e-13), P, elements="all").passed
+    with pytest.raises(GradientError, match=r"W1 is wrong, most at \[1, 2\]"):
+        gradcheck(loss, wrong(3e-12), P, elements="all")
+
+
+def test_a_small_mistake_is_found_beside_a_large_loss_and_a_derivative_next_to_nothing_is_let_be():
+    def wrong(p):
+        return gradient(p) | {"W2": gradient(p)["W2"] * (1 + 1e-10)}
+
+    assert gradcheck(lambda p: 100 + loss(p), gradient, P).passed
+    with pytest.raises(GradientError, match="W2 is wrong"):
+        gradcheck(lambda p: 100 + loss(p), wrong, P)
+    b = P["b1"]  # a derivative of 1e-13 of a loss of 1 may be the rest of terms that cancel
+    assert gradcheck(lambda w: 1 + 1e-13 * np.sin(w).sum(), lambda w: 1e-13 * np.cos(w) * (1 + 1e-6), b).passed
+    with pytest.raises(GradientError, match="theta is wrong"):
+        gradcheck(lambda w: 1 + 1e-10 * np.sin(w).sum(), lambda w: 1e-10 * np.cos(w) * (1 + 1e-6), b)
+
+
+@pytest.mark.parametrize(("cast", "here", "nearby"), [(lambda value: value, 2, 1), (float, 6, 6)])
+def test_each_array_is_compared_along_so_many_directions(cast, here, nearby, monkeypatch):
+    asked, along = Counter(), checker.Examination.along
+
+    def counted(self, point, name, *others, **how):
+        asked[name, point is self.points[0], self.complexly] += 1
+        return along(self, point, name, *others, **how)
+
+    monkeypatch.setattr(checker.Examination, "along", counted)
+    assert gradcheck(lambda p: cast(loss(p)), gradient, P).passed
+    complexly = cast is not float
+    for name in P:
+        assert (asked[name, True, complexly], asked[name, False, complexly]) == (here, nearby)
