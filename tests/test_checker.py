@@ -1,5 +1,7 @@
 """`gradcheck` in the hands of others: what it says of right gradients, of wrong ones, and of what has no answer."""
 
+import contextlib
+import itertools
 import re
 from collections import Counter
 
@@ -606,3 +608,73 @@ def test_each_array_is_compared_along_so_many_directions(cast, here, nearby, mon
     complexly = cast is not float
     for name in P:
         assert (asked[name, True, complexly], asked[name, False, complexly]) == (here, nearby)
+
+
+def test_options_of_the_check_are_those_of_its_caller():
+    few, other, all_of_it = (
+        gradcheck(loss, gradient, P, **how) for how in ({}, {"seed": 1}, {"elements": "all", "seed": 0})
+    )
+    assert all(check.compared == 0 and check.worst is None for check in few)
+    assert all(check.compared == np.prod(check.shape) for check in all_of_it)
+    assert all(one.analytic != two.analytic for one, two in zip(few, other, strict=True))  # along other directions
+    assert few == gradcheck(loss, gradient, P, seed=0)
+    seen = set()
+    with contextlib.suppress(GradientError):
+        gradcheck(lambda p: seen.update(array.dtype.name for array in p.values()) or loss(p), gradient, P, dtype="f4")
+    assert seen <= {"float32", "complex64"}
+    with pytest.raises(ValueError, match="elements is 'some', expected 'auto' or 'all'"):
+        gradcheck(loss, gradient, P, elements="some")
+
+
+def test_a_wrong_gradient_is_not_called_undecided_nor_an_undecided_one_wrong():
+    p = {"a": np.linspace(0.1, 1, 4), "kink": np.zeros(2)}
+
+    def verdict(factor):
+        given = {
+            "a": factor * np.cos(p["a"]),
+            "kink": np.full(2, 0.5),
+        }  # at this point only: any slope from −1 to 1 will do
+        with pytest.raises(GradientError) as error:
+            gradcheck(lambda p: np.sin(p["a"]).sum() + np.abs(p["kink"]).sum(), given, p)
+        return error.value
+
+    wrong = verdict(2)
+    assert not isinstance(wrong, Refused)
+    assert str(wrong).startswith("the gradient is not the derivative of the loss\n")
+    undecided = verdict(1)
+    assert isinstance(undecided, Refused)
+    assert str(undecided).startswith("it could not be decided whether the gradient is right\n")
+    for error, passed in ((wrong, [False, False]), (undecided, [True, False])):
+        assert [check.passed for check in error.report] == passed
+        assert [check.decided for check in error.report] == [True, False]
+
+
+@pytest.mark.parametrize(("seconds", "looked_at"), [(0.1, 20), (1.0, 9), (0.001, 100)])
+def test_a_slow_machine_looks_at_fewer_elements_of_a_large_array_and_at_nine_at_least(seconds, looked_at, monkeypatch):
+    """Two seconds are what the elements of an array that is wrong may take; the first one tells how long each does."""
+    clock = itertools.count()
+    monkeypatch.setattr(checker.time, "perf_counter", lambda: seconds * next(clock))
+    a = np.linspace(0.1, 1, 100)
+
+    def wrong(a):
+        return np.cos(a) + 0.1 * (np.arange(100) == 99)
+
+    with pytest.raises(GradientError) as error:
+        gradcheck(lambda a: np.sin(a).sum(), wrong, a)
+    (check,) = error.value.report
+    assert check.worst == (99,)
+    assert check.compared == looked_at
+
+
+def test_three_of_the_elements_that_are_wrong_are_confirmed_by_differences():
+    here = np.linspace(0.1, 1, 8)
+    problem = Problem(
+        lambda p: np.sin(p["a"]).sum(), lambda p: {"a": np.cos(p["a"]) + np.arange(8)}, {"a": here}, float
+    )
+    found = checker.Examination(problem, [problem.at(problem.theta)], False, 0, True)
+    elements = found.elements(found.points[0], "a", np.ones(8, bool), central=False)
+    assert np.isfinite(elements.central).tolist() == [False] * 5 + [True] * 3  # the three that are furthest off
+    assert elements.wrong.tolist() == [False] + [True] * 7
+    np.testing.assert_allclose(elements.complex_step, np.cos(here), rtol=1e-14)
+    np.testing.assert_allclose(elements.central[5:], np.cos(here)[5:], rtol=1e-8)
+    np.testing.assert_array_equal(elements.numerical, elements.complex_step)
