@@ -45,6 +45,7 @@ TESTS = {  # of a module, or of one function in it: the files, the quickest firs
     "npvae/data/idx.py": ("idx", ""),
     "npvae/data/pixels.py": ("pixels", ""),
 }
+UNFINISHED = {"npvae/checker.py", "npvae/gradcheck.py"}  # whose survivors have not all been looked at
 ELSEWHERE = -1  # exit code
 MEMORY = 6 << 30  # bytes that a mutant may take
 OTHER = {ast.Add: [ast.Sub], ast.Sub: [ast.Add], ast.Mult: [ast.Div], ast.Div: [ast.Mult], ast.Pow: [ast.Mult]}
@@ -296,7 +297,8 @@ def table(targets, known):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("targets", nargs="*", default=list(TESTS), metavar="MODULE", help="by default all of the table")
+    finished = [target for target in TESTS if target not in UNFINISHED]
+    parser.add_argument("targets", nargs="*", default=finished, metavar="MODULE", help=f"default: {' '.join(finished)}")
     parser.add_argument("--results", default="mutants.jsonl", help="file that is continued (default: mutants.jsonl)")
     parser.add_argument("--again", action="store_true", help="try those that survived again, on the tests as they are")
     parser.add_argument("--report", action="store_true", help="try none, only tell what is known")
