@@ -511,19 +511,18 @@ def test_bugs_that_were_shipped_are_found_in_a_network_of_plain_numpy(bug):
 # what is decided of elements and directions, on numbers that are made up
 
 
-def examination(complexly=True, gradient=(1.0, 0.5, 0.5), elements="all"):
-    problem = Problem(
-        lambda p: (p["a"] * gradient).sum(), lambda p: {"a": np.array(gradient)}, {"a": np.ones(3)}, float
-    )
-    return checker.Examination(problem, [problem.at(problem.theta)], elements == "all", 0, complexly)
+def examination(complexly):
+    gradient = np.array([1.0, 0.5, 0.5])
+    problem = Problem(lambda p: (p["a"] * gradient).sum(), lambda p: {"a": gradient}, {"a": np.ones(3)}, float)
+    return checker.Examination(problem, [problem.at(problem.theta)], True, 0, complexly)
 
 
-def judged(analytic=(1.0, 0.5, 0.5), off=0.0, apart=0.0, error=0.0, jump=0.0, complexly=True, **gradient):
+def judged(analytic=(1.0, 0.5, 0.5), off=0.0, apart=0.0, error=0.0, jump=0.0, complexly=True, sizes=(1.0, 1.0, 1.0)):
     """What is made of elements whose complex step is so far off, and whose difference is."""
     analytic, zeros = np.array(analytic), np.zeros(3)
     by_complex_step = analytic + off if complexly else np.full(3, np.nan)
-    given = (analytic, by_complex_step, analytic + apart, zeros + error, zeros + jump, np.ones(3), 1.0)
-    wrong, skipped, *errors = examination(complexly, **gradient).judge(*given)
+    given = (analytic, by_complex_step, analytic + apart, zeros + error, zeros + jump, np.array(sizes), 1.0)
+    wrong, skipped, *errors = examination(complexly).judge(*given)
     return wrong.tolist(), skipped.tolist(), *errors
 
 
@@ -540,6 +539,10 @@ def test_an_element_is_wrong_from_the_stated_tolerances_on_and_where_a_differenc
     assert wrong(apart=[0, 1.9e-3, 2.1e-3], error=1e-4) == THIRD  # twenty errors
     assert wrong(apart=[0, 0.9e-9, 1.1e-9], complexly=False) == THIRD
     assert wrong(analytic=(0, 0, 0), off=[2, 0, 0]) == [True, False, False]
+    assert wrong(analytic=(4, 2, 2), off=[0, 3.9e-12, 4.1e-12]) == THIRD  # relative to the largest
+    assert wrong(analytic=(4, 2, 2), apart=[0, 3.9e-6, 4.1e-6]) == THIRD
+    # what is left of terms of 1 that cancel is 1e-14 per change of the parameter: here 0.1, 1 and 10
+    assert wrong(analytic=(0, 0, 0), off=[1e-13, 1e-14, 1e-14], sizes=(0.1, 1, 10)) == THIRD
 
 
 def test_an_element_at_a_kink_is_skipped_where_the_kink_can_be_the_reason():
@@ -556,6 +559,8 @@ def test_errors_are_relative_to_the_largest_of_the_three_derivatives():
     *_, complex_error, central_error = judged(analytic=(4.0, 2, 2), off=[0, 0.4, 0], apart=[0, 0, -0.8])
     np.testing.assert_allclose(complex_error, [0, 0.1, 0])
     np.testing.assert_allclose(central_error, [0, 0, 0.2])
+    *_, complex_error, central_error = judged(analytic=(4.0, 2, 2), off=[-3.6, 0, 0], apart=[-3.6, 0, 0])
+    np.testing.assert_allclose((complex_error, central_error), [[0.9, 0, 0]] * 2)
     *_, complex_error, central_error = judged(analytic=(0, 0, 0), off=[8, 0, 0], apart=[0, 2, 0])
     np.testing.assert_allclose(complex_error, [1, 0, 0])
     np.testing.assert_allclose(central_error, [0, 0.25, 0])
