@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import os
 import re
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 
 from npvae.data.datasets import FILES, Dataset, load
-from npvae.data.idx import write_idx
+from npvae.data.idx import read_idx, write_idx
 from npvae.distributions import standard_normal_log_density
+from npvae.runs import Run
 
 SMALL = ("--hidden", "30", "--latent", "3")
 
@@ -108,6 +110,19 @@ def finished(few_digits, tmp_path_factory):
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
     return folder, process.stdout
+
+
+@pytest.fixture
+def moved(finished, few_digits, tmp_path):
+    """A run whose data have moved: (run, the data folder where 600 training and 60 test digits are now)."""
+    run = Run(tmp_path / "moved", Run.open(finished[0]).config)
+    shutil.copytree(finished[0], run.folder)
+    run.save_config(dataclasses.replace(run.config, dataset="strokes", data_dir=str(tmp_path / "gone")))
+    (tmp_path / "data" / "strokes").mkdir(parents=True)
+    for file in FILES:
+        array = read_idx(few_digits / file)
+        write_idx(tmp_path / "data" / "strokes" / file, array[:60] if "t10k" in file else array)
+    return run, tmp_path / "data"
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,17 @@
 """`gradcheck` in the hands of others: what it says of right gradients, of wrong ones, and of what has no answer."""
 
+import contextlib
+import itertools
 import os
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from npvae.gradcheck import GradientError, Refused, gradcheck
+from npvae import checker
+from npvae.gradcheck import Check, GradientError, Refused, Report, gradcheck
+from npvae.problem import Problem
 from tests.networks import MuseumVAE, random_network
 
 RNG = np.random.default_rng(0)
@@ -367,6 +372,63 @@ def test_verdict_does_not_depend_on_the_units_of_loss_and_parameters(scale):
             gradcheck(lambda q: scale * loss(arrays(q)), in_units(changed(name, by=lambda d: d * (1 + 1e-6))), p)
 
 
+@pytest.mark.parametrize("how", ["auto", "all", "real"])
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_errors_are_relative_to_the_gradient(scale, how):
+    """A gradient 0.1 % too large is off by 1e-3 whatever the units of its loss; a right one by next to nothing."""
+
+    elements, cast = ("auto", float) if how == "real" else (how, lambda value: value)
+
+    def times(factor):
+        return lambda p: {name: factor * scale * d for name, d in gradient(p).items()}
+
+    report = gradcheck(lambda p: cast(scale * loss(p)), times(1), P, elements=elements)
+    assert report.worst("central_error") < 1e-8
+    assert not report.worst("complex_error") >= 1e-13  # NaN where the loss takes no complex numbers
+    with pytest.raises(GradientError) as error:
+        gradcheck(lambda p: cast(scale * loss(p)), times(1.001), P, elements=elements)
+    for check in error.value.report:
+        assert check.central_error == pytest.approx(1e-3, rel=0.01)
+        assert np.isnan(check.complex_error) if cast is float else check.complex_error == pytest.approx(1e-3, rel=0.01)
+
+
+def test_the_error_of_an_array_is_that_of_its_worst_element():
+    largest = np.abs(gradient(P)["W1"]).max()
+
+    def wrong(p):
+        d = gradient(p)
+        d["W1"][1, 2] += 1e-3 * largest
+        d["W1"][2, 3] -= 1e-2 * largest
+        return d
+
+    with pytest.raises(GradientError) as error:
+        gradcheck(loss, wrong, P)
+    check, *others = error.value.report
+    assert check.worst == (2, 3)
+    assert check.complex_error == pytest.approx(1e-2, rel=0.02)  # one element of the gradient has grown, or shrunk
+    assert check.central_error == pytest.approx(1e-2, rel=0.02)
+    assert max(other.complex_error for other in others) < 1e-13
+    assert error.value.report.worst("complex_error") == check.complex_error
+    assert error.value.report.worst("central_error") == check.central_error
+
+
+def test_each_column_of_the_table_is_what_its_head_says():
+    check = Check("W", (2, 3), (0, 1), 1.0, 2.0, 3.0, 0.4, 0.5, 6, 0, False, True, ())
+    head, row = Report([check]).table().splitlines()
+    assert head.split() == ["array", "worst", "analytic", "complex", "central", "errors"]
+    assert row.split() == ["W", "2×3", "[0,1]", "1.00e+00", "2.00e+00", "3.00e+00", "4.0e-01", "5.0e-01", "FAIL"]
+    assert "analytic 1, complex step 2, central differences 3" in check.in_words()
+    assert "4.0e-01 by complex step, 5.0e-01 by central differences" in Report([check]).summary()
+
+
+@pytest.mark.parametrize("elements", ["auto", "all"])
+def test_the_derivatives_of_a_check_are_what_they_are_named_after(elements):
+    """The complex step has all digits, a central difference has not: they are told apart by their errors."""
+    for check in gradcheck(loss, gradient, P, elements=elements):
+        assert abs(check.complex_step - check.analytic) < 1e-14 < abs(check.central - check.analytic)
+        assert check.complex_error < 1e-14 < check.central_error
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_direction_sees_a_mistake_of_a_ten_billionth_of_the_gradient(seed):
     """1e-10 of the norm of one array, in one element or in all; 1e-13 is rounding, and passes."""
@@ -448,3 +510,180 @@ def test_bugs_that_were_shipped_are_found_in_a_network_of_plain_numpy(bug):
     said = " ".join(str(error.value).split())
     assert sentence in said
     assert [check.name for check in error.value.report if not check.passed] == names.split()
+
+
+# what is decided of elements and directions, on numbers that are made up
+
+
+def examination(complexly):
+    gradient = np.array([1.0, 0.5, 0.5])
+    problem = Problem(lambda p: (p["a"] * gradient).sum(), lambda p: {"a": gradient}, {"a": np.ones(3)}, float)
+    return checker.Examination(problem, [problem.at(problem.theta)], True, 0, complexly)
+
+
+def judged(analytic=(1.0, 0.5, 0.5), off=0.0, apart=0.0, error=0.0, jump=0.0, complexly=True, sizes=(1.0, 1.0, 1.0)):
+    """What is made of elements whose complex step is so far off, and whose difference is."""
+    analytic, zeros = np.array(analytic), np.zeros(3)
+    by_complex_step = analytic + off if complexly else np.full(3, np.nan)
+    given = (analytic, by_complex_step, analytic + apart, zeros + error, zeros + jump, np.array(sizes), 1.0)
+    wrong, skipped, *errors = examination(complexly).judge(*given)
+    return wrong.tolist(), skipped.tolist(), *errors
+
+
+NONE, THIRD = [False] * 3, [False, False, True]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_element_is_wrong_from_the_stated_tolerances_on_and_where_a_difference_is_sure(sign):
+    def wrong(off=0.0, apart=0.0, **given):
+        return judged(off=sign * np.array(off), apart=sign * np.array(apart), **given)[0]
+
+    assert wrong(off=[0, 0.9e-12, 1.1e-12]) == THIRD
+    assert wrong(apart=[0, 0.9e-6, 1.1e-6]) == THIRD
+    assert wrong(apart=[0, 1.9e-3, 2.1e-3], error=1e-4) == THIRD  # twenty errors
+    assert wrong(apart=[0, 0.9e-9, 1.1e-9], complexly=False) == THIRD
+    assert wrong(analytic=(0, 0, 0), off=[2, 0, 0]) == [True, False, False]
+    assert wrong(analytic=(4, 2, 2), off=[0, 3.9e-12, 4.1e-12]) == THIRD  # relative to the largest
+    assert wrong(analytic=(4, 2, 2), apart=[0, 3.9e-6, 4.1e-6]) == THIRD
+    # what is left of terms of 1 that cancel is 1e-14 per change of the parameter: here 0.1, 1 and 10
+    assert wrong(analytic=(0, 0, 0), off=[1e-13, 1e-14, 1e-14], sizes=(0.1, 1, 10)) == THIRD
+
+
+def test_an_element_at_a_kink_is_skipped_where_the_kink_can_be_the_reason():
+    half = [0, 0.5, 0.5]
+    assert judged(apart=half, jump=[0, 0.06, 0.04])[:2] == (THIRD, [False, True, False])
+    assert judged(off=half, apart=half, jump=[0, 0.06, 0.04])[:2] == (THIRD, [False, True, False])
+    assert judged(off=[0, 0, 1e-3], jump=0.01)[:2] == (NONE, THIRD)  # between both derivatives
+    assert judged(jump=0.06)[:2] == (NONE, NONE)  # where all three agree there is nothing to excuse
+    assert judged(apart=[0, 0, 2e-3], jump=5e-4, error=2e-5)[:2] == (NONE, THIRD)
+    assert judged(apart=[0, 0, 2e-3], jump=3e-4, error=2e-5)[:2] == (THIRD, NONE)  # a jump less than its error
+
+
+def test_errors_are_relative_to_the_largest_of_the_three_derivatives():
+    *_, complex_error, central_error = judged(analytic=(4.0, 2, 2), off=[0, 0.4, 0], apart=[0, 0, -0.8])
+    np.testing.assert_allclose(complex_error, [0, 0.1, 0])
+    np.testing.assert_allclose(central_error, [0, 0, 0.2])
+    *_, complex_error, central_error = judged(analytic=(4.0, 2, 2), off=[-3.6, 0, 0], apart=[-3.6, 0, 0])
+    np.testing.assert_allclose((complex_error, central_error), [[0.9, 0, 0]] * 2)
+    *_, complex_error, central_error = judged(analytic=(0, 0, 0), off=[8, 0, 0], apart=[0, 2, 0])
+    np.testing.assert_allclose(complex_error, [1, 0, 0])
+    np.testing.assert_allclose(central_error, [0, 0.25, 0])
+    *_, central_error = judged(apart=[0, 0.5, 0.5], jump=[0, 0.06, 0.04])
+    np.testing.assert_allclose(central_error, [0, 0, 0.5])  # of what is skipped there is none
+
+
+def test_an_element_that_differences_cannot_resolve_is_skipped_where_there_is_nothing_else():
+    assert judged(error=[0, 4e-6, 6e-6], complexly=False)[:2] == (NONE, THIRD)
+    assert judged(error=[0, 4e-6, 6e-6])[:2] == (NONE, NONE)  # the complex step has decided
+
+
+def test_all_elements_are_held_to_a_trillionth_of_the_largest():
+    def wrong(size):
+        def by(p):
+            d = gradient(p)
+            d["W1"][1, 2] += size * np.abs(d["W1"]).max()
+            return d
+
+        return by
+
+    assert gradcheck(loss, wrong(3e-13), P, elements="all").passed
+    with pytest.raises(GradientError, match=r"W1 is wrong, most at \[1, 2\]"):
+        gradcheck(loss, wrong(3e-12), P, elements="all")
+
+
+def test_a_small_mistake_is_found_beside_a_large_loss_and_a_derivative_next_to_nothing_is_let_be():
+    def wrong(p):
+        return gradient(p) | {"W2": gradient(p)["W2"] * (1 + 1e-10)}
+
+    assert gradcheck(lambda p: 100 + loss(p), gradient, P).passed
+    with pytest.raises(GradientError, match="W2 is wrong"):
+        gradcheck(lambda p: 100 + loss(p), wrong, P)
+    b = P["b1"]  # a derivative of 1e-13 of a loss of 1 may be the rest of terms that cancel
+    assert gradcheck(lambda w: 1 + 1e-13 * np.sin(w).sum(), lambda w: 1e-13 * np.cos(w) * (1 + 1e-6), b).passed
+    with pytest.raises(GradientError, match="theta is wrong"):
+        gradcheck(lambda w: 1 + 1e-10 * np.sin(w).sum(), lambda w: 1e-10 * np.cos(w) * (1 + 1e-6), b)
+
+
+@pytest.mark.parametrize(("cast", "here", "nearby"), [(lambda value: value, 2, 1), (float, 6, 6)])
+def test_each_array_is_compared_along_so_many_directions(cast, here, nearby, monkeypatch):
+    asked, along = Counter(), checker.Examination.along
+
+    def counted(self, point, name, *others, **how):
+        asked[name, point is self.points[0], self.complexly] += 1
+        return along(self, point, name, *others, **how)
+
+    monkeypatch.setattr(checker.Examination, "along", counted)
+    assert gradcheck(lambda p: cast(loss(p)), gradient, P).passed
+    complexly = cast is not float
+    for name in P:
+        assert (asked[name, True, complexly], asked[name, False, complexly]) == (here, nearby)
+
+
+def test_options_of_the_check_are_those_of_its_caller():
+    few, other, all_of_it = (
+        gradcheck(loss, gradient, P, **how) for how in ({}, {"seed": 1}, {"elements": "all", "seed": 0})
+    )
+    assert all(check.compared == 0 and check.worst is None for check in few)
+    assert all(check.compared == np.prod(check.shape) for check in all_of_it)
+    assert all(one.analytic != two.analytic for one, two in zip(few, other, strict=True))  # along other directions
+    assert few == gradcheck(loss, gradient, P, seed=0)
+    seen = set()
+    with contextlib.suppress(GradientError):
+        gradcheck(lambda p: seen.update(array.dtype.name for array in p.values()) or loss(p), gradient, P, dtype="f4")
+    assert seen <= {"float32", "complex64"}
+    with pytest.raises(ValueError, match="elements is 'some', expected 'auto' or 'all'"):
+        gradcheck(loss, gradient, P, elements="some")
+
+
+def test_a_wrong_gradient_is_not_called_undecided_nor_an_undecided_one_wrong():
+    p = {"a": np.linspace(0.1, 1, 4), "kink": np.zeros(2)}
+
+    def verdict(factor):
+        given = {
+            "a": factor * np.cos(p["a"]),
+            "kink": np.full(2, 0.5),
+        }  # at this point only: any slope from −1 to 1 will do
+        with pytest.raises(GradientError) as error:
+            gradcheck(lambda p: np.sin(p["a"]).sum() + np.abs(p["kink"]).sum(), given, p)
+        return error.value
+
+    wrong = verdict(2)
+    assert not isinstance(wrong, Refused)
+    assert str(wrong).startswith("the gradient is not the derivative of the loss\n")
+    undecided = verdict(1)
+    assert isinstance(undecided, Refused)
+    assert str(undecided).startswith("it could not be decided whether the gradient is right\n")
+    for error, passed in ((wrong, [False, False]), (undecided, [True, False])):
+        assert [check.passed for check in error.report] == passed
+        assert [check.decided for check in error.report] == [True, False]
+
+
+@pytest.mark.parametrize(("seconds", "looked_at"), [(0.1, 20), (1.0, 9), (0.001, 100)])
+def test_a_slow_machine_looks_at_fewer_elements_of_a_large_array_and_at_nine_at_least(seconds, looked_at, monkeypatch):
+    """Two seconds are what the elements of an array that is wrong may take; the first one tells how long each does."""
+    clock = itertools.count()
+    monkeypatch.setattr(checker.time, "perf_counter", lambda: seconds * next(clock))
+    a = np.linspace(0.1, 1, 100)
+
+    def wrong(a):
+        return np.cos(a) + 0.1 * (np.arange(100) == 99)
+
+    with pytest.raises(GradientError) as error:
+        gradcheck(lambda a: np.sin(a).sum(), wrong, a)
+    (check,) = error.value.report
+    assert check.worst == (99,)
+    assert check.compared == looked_at
+
+
+def test_three_of_the_elements_that_are_wrong_are_confirmed_by_differences():
+    here = np.linspace(0.1, 1, 8)
+    problem = Problem(
+        lambda p: np.sin(p["a"]).sum(), lambda p: {"a": np.cos(p["a"]) + np.arange(8)}, {"a": here}, float
+    )
+    found = checker.Examination(problem, [problem.at(problem.theta)], False, 0, True)
+    elements = found.elements(found.points[0], "a", np.ones(8, bool), central=False)
+    assert np.isfinite(elements.central).tolist() == [False] * 5 + [True] * 3  # the three that are furthest off
+    assert elements.wrong.tolist() == [False] + [True] * 7
+    np.testing.assert_allclose(elements.complex_step, np.cos(here), rtol=1e-14)
+    np.testing.assert_allclose(elements.central[5:], np.cos(here)[5:], rtol=1e-8)
+    np.testing.assert_array_equal(elements.numerical, elements.complex_step)

@@ -1,3 +1,6 @@
+import dataclasses
+import functools
+import io
 import json
 import shutil
 import tracemalloc
@@ -5,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from tqdm import tqdm
 
 from npvae import VAE, evaluate
 from npvae.data.datasets import FILES, load
@@ -79,6 +83,94 @@ def test_memory_stays_under_a_gigabyte_with_5000_samples(rng):
     assert peak < 300e6
 
 
+def test_memory_does_not_grow_with_the_samples_of_large_images(rng):
+    """Decoded all at once, 30 images of 784 pixels with 1000 samples of each would take 94 MB, several times over."""
+    vae = VAE(784, (2,), 1, rng=rng)
+    tracemalloc.start()
+    estimates(vae, rng.integers(0, 256, (30, 784), np.uint8), None, 1000, (1000,))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12e6  # a few arrays of 500 × 784 float32
+
+
+@pytest.mark.parametrize(
+    ("encoded", "held", "decoded", "blocks", "chunks"),
+    [
+        (500, 5_000_000, 500, [40], [12, 12, 6]),  # of 40 images, and of the 30 samples of each
+        (15, 5_000_000, 45, [15, 15, 10], [3] * 20 + [4] * 7 + [2]),
+        (500, 390, 500, [13, 13, 13, 1], [30] * 4),  # 13 images × 30 samples are 390
+        (500, 10, 1, [1] * 40, [1] * 1200),
+    ],
+)
+def test_no_more_is_encoded_held_or_decoded_at_once_than_is_allowed(
+    encoded, held, decoded, blocks, chunks, tiny, monkeypatch
+):
+    vae, images, _ = tiny
+    found_blocks, found_chunks, encode, decoder_outputs = [], [], vae.encode, vae.decoder_outputs
+    vae.encode = lambda x, y: found_blocks.append(len(x)) or encode(x, y)
+    vae.decoder_outputs = lambda z, y: found_chunks.append(len(z)) or decoder_outputs(z, y)
+    monkeypatch.setattr(evaluate, "ENCODED_AT_ONCE", encoded)
+    monkeypatch.setattr(evaluate, "LOG_WEIGHTS_AT_ONCE", held)
+    monkeypatch.setattr(evaluate, "DECODED_AT_ONCE", decoded)
+    estimates(vae, images, None, 30)
+    assert (found_blocks, found_chunks) == (blocks, chunks)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("progress", [{}, {"progress": False}, {"progress": True}])
+def test_a_bar_that_counts_the_samples_is_shown_where_it_is_asked_for_on_a_terminal(
+    progress, terminal, tiny, monkeypatch
+):
+    vae, images, _ = tiny
+    screen = io.StringIO()
+    screen.isatty = lambda: terminal
+    monkeypatch.setattr(evaluate, "tqdm", functools.partial(tqdm, file=screen, mininterval=0, miniters=1))
+    estimates(vae, images, None, 30, **progress)
+    if not (terminal and progress.get("progress")):
+        assert screen.getvalue() == ""
+        return
+    shown = screen.getvalue().split("\r")
+    for part in ("480/1.20k ", "960/1.20k ", "1.20k/1.20k ", " samples/s"):
+        assert any(part in text for text in shown)
+    assert shown[-1].strip(" ") == ""  # in the end the bar is wiped away
+
+
+def certain(classes, rng, noisy=()):
+    """A conditional VAE whose z is mu for all noise; with `noisy`, those latents are those of the prior instead."""
+    vae = VAE(12, (7,), 3, classes=classes, rng=rng)
+    vae.parameters["encoder.1.W"][:, 3:] = 0
+    vae.parameters["encoder.1.b"][3:] = -80
+    for j in noisy:
+        vae.parameters["encoder.1.W"][:, j] = vae.parameters["encoder.1.b"][[j, 3 + j]] = 0
+        vae.parameters["decoder.0.W"][j] = 0
+    return vae
+
+
+@pytest.mark.parametrize("block", [1, 16, 40])
+def test_images_keep_their_places_and_labels_in_whatever_blocks_they_are_encoded(block, rng, monkeypatch):
+    images, labels = rng.integers(0, 256, (40, 12), np.uint8), rng.integers(0, 4, 40, np.uint8)
+    vae, x, y = certain(4, rng), batch(images), np.eye(4, dtype=np.float32)[labels]
+    monkeypatch.setattr(evaluate, "ENCODED_AT_ONCE", block)
+    terms = estimates(vae, images, labels, 3)
+    mu, logvar = (array.astype(float) for array in vae.encode(x, y))
+    np.testing.assert_allclose(terms["mu"], mu, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(terms["kl"], (mu**2 + np.exp(logvar) - 1 - logvar) / 2, rtol=1e-5)
+    y_of_z = 1 / (1 + np.exp(-vae.decoder_outputs(vae.encode(x, y)[0], y).astype(float)))
+    expected = -(x * np.log(y_of_z) + (1 - x) * np.log(1 - y_of_z)).sum(axis=1)
+    np.testing.assert_allclose(terms["reconstruction"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 16, 40])
+def test_bounds_of_a_decoder_without_latents_are_log_p_x_in_whatever_blocks(block, rng, monkeypatch):
+    """With q(z|x) = p(z), and a decoder that ignores z, every importance weight is p(x): of any image, in any block."""
+    images = rng.integers(0, 256, (40, 12), np.uint8)
+    vae = certain(0, rng, noisy=range(3))
+    monkeypatch.setattr(evaluate, "ENCODED_AT_ONCE", block)
+    terms = estimates(vae, images, None, 7, (1, 2, 7))
+    np.testing.assert_allclose(terms["iwae"], np.tile(terms["reconstruction"], (3, 1)), rtol=1e-6)
+    assert terms["reconstruction"].std() > 0.01
+
+
 def test_a_latent_that_the_decoder_ignores_is_not_active(finished, few_digits, tmp_path):
     run = Run(tmp_path / "run", Run.open(finished[0]).config)
     shutil.copytree(finished[0], run.folder)
@@ -140,6 +232,43 @@ def test_conditional_and_gaussian_runs_say_what_their_numbers_are_about(few_digi
     out = capsys.readouterr().out
     for part in ("−log p(x|y)", "grey pixels, byte / 255, with a Gaussian density, given their labels"):
         assert part in out
+
+
+def test_command_evaluates_on_the_data_of_data_dir(moved, capsys):
+    run, elsewhere = moved
+    assert evaluate.main([str(run.folder), "--data-dir", str(elsewhere), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["examples"] == len(load("strokes", str(elsewhere)).test_images) == 60
+
+
+def test_one_sample_is_not_announced_as_an_estimate_of_log_p_x(finished, capsys):
+    """Its mean is the ELBO, nats away from −log p(x); from 500 samples on the gap is small."""
+    assert evaluate.main([str(finished[0])]) == 0
+    out = capsys.readouterr().out
+    assert "−IWAE bound, K = 1 " in out
+    assert "−log p(x)" not in out
+    run = Run.open(finished[0])
+    dataset = few_of(run.dataset(), 5)
+    for samples, announced in ((1, False), (499, False), (500, True)):
+        result = evaluate.evaluate(run, dataset, samples)
+        assert (result["negative_log_likelihood"] is not None) == announced
+        assert any("−log p(x), estimate" in line for line in evaluate.describe(result, run.config)) == announced
+
+
+def few_of(dataset, count):
+    return dataclasses.replace(
+        dataset, test_images=dataset.test_images[:count], test_labels=dataset.test_labels[:count]
+    )
+
+
+def test_evaluation_says_after_how_many_epochs_it_is(finished):
+    run = Run.open(finished[0])
+    dataset = few_of(run.dataset(), 5)
+    assert evaluate.evaluate(run, dataset, 1)["epochs"] == 3
+    with_part = run.load_checkpoint() | {"examples": np.array(150)}  # of 600
+    run.load_checkpoint = lambda: with_part
+    result = evaluate.evaluate(run, dataset, 1)
+    assert result["epochs"] == 3.25
+    assert "5 test examples after 3.25 epochs of elbo" in next(evaluate.describe(result, run.config))
 
 
 @pytest.mark.parametrize("samples", ["0", "-1", "many", "1.5", "10000001"])

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from npvae import VAE, distributions, gradcheck, objectives, vae
+from npvae.data.datasets import load
+from npvae.data.pixels import batch
 from npvae.distributions import LIKELIHOODS
 from npvae.gradcheck import check_vae, small_problem
 from npvae.layers import ACTIVATIONS, Dense, Tanh, sigmoid
@@ -327,6 +329,38 @@ def test_command_prints_a_row_per_array_within_80_columns_and_passes(capsys):
     assert max(map(len, out.splitlines())) <= 80
 
 
+def printed(out):
+    """Of each array in a table that the command printed: the worst element, and its analytic derivative."""
+    rows = [line.split() for line in out.splitlines() if line.endswith(("ok", "FAIL")) and "[" in line]
+    return {name: (tuple(map(int, worst[1:-1].split(","))), float(value)) for name, _, worst, value, *_ in rows}
+
+
+OPTIONS = {  # of the command: of `small_problem`, and beta
+    "": ({}, 1.0),
+    "--hidden 4 --samples 2 --seed 4 --beta 0.25": ({"hidden": (4,), "samples": 2, "seed": 4}, 0.25),
+    "--hidden 3 --activation softplus --likelihood gaussian --conditional --objective iwae --seed 0 --beta 0": (
+        {"hidden": (3,), "activation": "softplus", "likelihood": "gaussian", "classes": 3, "objective": "iwae"}
+        | {"seed": 0},
+        0.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_command_checks_the_model_that_its_options_describe(options, capsys):
+    settings, beta = OPTIONS[options]
+    assert gradcheck.main(options.split()) == 0
+    model, *data = small_problem(**{"seed": 1} | settings)
+    out = capsys.readouterr().out
+    assert f"{model}, L = {settings.get('samples', 3)}, 4 examples" in out
+    model.loss(*data, beta=beta)
+    model.backward()
+    found = printed(out)
+    assert list(found) == list(model.parameters.shapes)
+    for name, (worst, value) in found.items():
+        assert value == pytest.approx(model.parameters.d(name)[worst], rel=0.006)  # three digits are printed
+
+
 def test_command_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
     inject(monkeypatch, *BACKWARD_BUGS["bias left out"])
     assert gradcheck.main([]) == 1
@@ -355,6 +389,37 @@ def test_command_checks_the_model_of_a_run_on_its_data(finished, capsys):
     out = capsys.readouterr().out
     assert f"{Run.open(folder).vae()}, L = 1, 100 examples" in out
     assert len([line for line in out.splitlines() if line.endswith("ok")]) >= 8
+
+
+def test_command_checks_a_run_on_the_batch_and_with_the_beta_that_its_options_say(finished, capsys, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        gradcheck, "check_vae", lambda *data, **how: given.append((data, how)) or check_vae(*data, **how)
+    )
+    assert gradcheck.main([str(finished[0]), "--seed", "5", "--beta", "0.5"]) == 0
+    ((_, *data), how), (_, *expected) = given[0], gradcheck.trained_problem(finished[0], "", 5)
+    np.testing.assert_array_equal(data[0], expected[0])
+    np.testing.assert_array_equal(data[1], expected[1])
+    assert how == {"beta": 0.5, "dtype": np.float64}
+
+
+def test_a_run_is_checked_on_a_batch_of_its_test_images_that_the_seed_picks(finished, few_digits):
+    test_images = batch(load(str(few_digits)).test_images)
+    _, *first = gradcheck.trained_problem(finished[0], "", 1)
+    for seed, same in ((1, True), (2, False)):
+        _, x, eps, y = gradcheck.trained_problem(finished[0], "", seed)
+        assert np.array_equal(x, first[0]) == np.array_equal(eps, first[1]) == same
+        assert len(np.unique(x, axis=0)) == 100
+        assert (x[:, None] == test_images).all(axis=2).any(axis=1).all()
+        assert eps.shape == (1, 100, 3)
+        assert y is None
+
+
+def test_command_checks_a_run_on_the_data_of_data_dir(moved, capsys):
+    run, elsewhere = moved
+    assert gradcheck.main([str(run.folder), "--data-dir", str(elsewhere)]) == 0
+    out = capsys.readouterr().out
+    assert f"{len(load('strokes', str(elsewhere)).test_images)} examples" in out
 
 
 def test_command_tells_a_gradient_that_is_none(capsys, monkeypatch):

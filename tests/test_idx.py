@@ -172,6 +172,21 @@ def test_types_that_idx_does_not_have_are_not_written(path, dtype):
     assert not os.listdir(path.parent)
 
 
+def test_a_packed_file_tells_neither_when_nor_under_what_name_it_was_made(tmp_path):
+    write_idx(tmp_path / "secret.gz", np.arange(5, dtype=np.uint8))
+    content = (tmp_path / "secret.gz").read_bytes()
+    assert content[4:8] == bytes(4)  # RFC 1952: no time is available
+    assert b"secret" not in content
+
+
+def test_sizes_that_do_not_fit_into_32_bits_are_not_written(path):
+    with pytest.raises(IDXError, match=r"shape 0 × 4294967296, expected sizes below 2³²"):
+        write_idx(path, np.zeros((0, 2**32), np.uint8))
+    assert not os.listdir(path.parent)
+    write_idx(path, np.zeros((0, HUGE), np.uint8))
+    assert read_idx(path).shape == (0, HUGE)
+
+
 BAD = {
     # name: content, the magic that is asked for, what the message says
     "empty": (b"", None, "0 bytes, expected an IDX header"),
@@ -192,6 +207,8 @@ BAD = {
     "other magic": (idx((2, 3, 4), code=0x09), MAGIC_IMAGES, r"0x00000903, expected 0x00000803 \(images\)$"),
     "a web page": (b"<!DOCTYPE html>\n<html>", MAGIC_IMAGES, r"magic 0x3c21444f, expected 0x00000803"),
     "no IDX at all": (b"<!DOCTYPE html>\n<html>", None, r"magic 0x3c21444f, expected 0x0000TTNN"),
+    "bit 16 of the magic": (b"\0\1" + idx((9,))[2:], None, r"magic 0x00010801, expected 0x0000TTNN"),
+    "bit 24 of the magic": (b"\1\0" + idx((9,))[2:], None, r"magic 0x01000801, expected 0x0000TTNN"),
     "unknown type": (idx((2,), code=0x0A), None, "magic 0x00000a01, expected .* 08, 09, 0b, 0c, 0d, 0e "),
     "truncated": (PLAIN[:-1], MAGIC_IMAGES, r"4 × 5 × 6 of 1 bytes, 120 bytes, more than the file can hold \(119\)"),
     "truncated, packed": (gzip.compress(PLAIN[:-1]), MAGIC_IMAGES, "119 bytes of data, expected 120"),
@@ -272,12 +289,41 @@ def test_memory_grows_with_the_data_and_not_with_the_promise(path, rng, peak_mem
     assert peak_memory() < 4e6
 
 
+def test_a_large_file_that_is_too_long_is_called_so(path):
+    path.write_bytes(idx((1_500_000,), bytes(1_500_001)))
+    with pytest.raises(IDXError, match="too long: more than the 1500000 bytes"):
+        read_idx(path)
+
+
+@pytest.mark.parametrize(("dimensions", "shown"), [(8, " × ".join("12345678")), (9, " × ".join("12345678…"))])
+def test_a_message_shows_at_most_eight_sizes(path, dimensions, shown):
+    path.write_bytes(idx(range(1, dimensions + 1), b""))
+    with pytest.raises(IDXError, match=f"the header promises {shown} of 1 bytes"):
+        read_idx(path)
+
+
+def test_bytes_are_held_in_memory_once(path, peak_memory):
+    path.write_bytes(idx((8_000_000,), bytes(8_000_000)))
+    tracemalloc.reset_peak()
+    assert read_idx(path).size == 8_000_000
+    assert peak_memory() < 12e6
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_promise_of_100_gigabytes_allocates_nothing(path, peak_memory, pack):
     path.write_bytes(pack(idx((10**5, 1000, 1000), bytes(1000))))
     with pytest.raises(IDXError):
         read_idx(path)
     assert peak_memory() < 1e6
+
+
+def test_a_bomb_behind_the_data_is_not_unpacked(path, peak_memory):
+    """40 MB in 40 kB after the ten bytes that were promised: that there is more is seen from the next byte."""
+    path.write_bytes(gzip.compress(idx((10,)) + bytes(40_000_000), compresslevel=1))
+    tracemalloc.reset_peak()
+    with pytest.raises(IDXError, match="too long: more than the 10 bytes"):
+        read_idx(path)
+    assert peak_memory() < 4e6
 
 
 @pytest.fixture

@@ -38,8 +38,16 @@ def test_activations_are_the_functions_they_are_named_after():
     x = np.array([[-700.0, -1.0, 0.0, 1.0, 700.0]])
     np.testing.assert_allclose(ACTIVATIONS["tanh"]().forward(x), [[-1, -0.7615941559557649, 0, 0.7615941559557649, 1]])
     np.testing.assert_array_equal(ACTIVATIONS["relu"]().forward(x), [[0, 0, 0, 1, 700]])
+    np.testing.assert_array_equal(ACTIVATIONS["relu"]().forward(x / 2), [[0, 0, 0, 0.5, 350]])  # between −1 and 0 too
     expected = [[np.exp(-700), 0.31326168751822286, np.log(2), 1.3132616875182228, 700]]
     np.testing.assert_allclose(ACTIVATIONS["softplus"]().forward(x), expected, rtol=1e-15)
+
+
+def test_relu_gives_no_gradient_at_exactly_zero():
+    """The derivative there is a convention, 0 in Glorot et al. 2011 and since: a unit whose input is zero is off."""
+    relu = ACTIVATIONS["relu"]()
+    relu.forward(np.array([[-0.0, 0.0, 5e-324]]))
+    np.testing.assert_array_equal(relu.backward(np.ones((1, 3))), [[0, 0, 1]])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -96,6 +104,23 @@ def test_dense_starts_with_units_of_the_stated_spread(rng):
     for array in (layer.W, layer.b):
         assert np.abs(array).max() <= 1 / 20
         np.testing.assert_allclose(array.std(), 1 / 20 / np.sqrt(3), rtol=0.1)
+
+
+def test_label_weights_start_as_large_as_the_one_input_that_is_on(rng):
+    """Of the inputs of a label one is on: weights of ±1/√I would make the label next to unseen at the start."""
+    sizes = [390, 300, 200]
+    parameters = Parameters(MLP.shapes("net", sizes), float)
+    MLP(parameters, "net", sizes, "tanh").initialize(rng, one_hot=10)
+    pixels, labels = np.split(parameters["net.0.W"], [380])
+    for array, bound in ((pixels, 390**-0.5), (labels, 1), (parameters["net.0.b"], 390**-0.5)):
+        assert 0.98 * bound < np.abs(array).max() <= bound
+    assert 0.98 * 300**-0.5 < np.abs(parameters["net.1.W"]).max() <= 300**-0.5  # no input of this layer is a label
+
+
+def test_without_labels_all_inputs_start_alike(rng):
+    parameters = Parameters(MLP.shapes("net", [400, 300]), float)
+    MLP(parameters, "net", [400, 300], "tanh").initialize(rng)
+    assert np.abs(parameters["net.0.W"]).max(axis=1).max() <= 1 / 20
 
 
 def test_mlp_is_its_layers_one_after_the_other(rng):

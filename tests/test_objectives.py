@@ -1,5 +1,6 @@
 """The bounds of log p(x) beside their definitions, an exactly known log p(x), and each other."""
 
+import dataclasses
 import itertools
 import math
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from npvae import VAE
-from npvae.distributions import bernoulli_log_density, gaussian_kl, gaussian_log_density
+from npvae.distributions import LIKELIHOODS, bernoulli_log_density, gaussian_kl, gaussian_log_density
 from npvae.gradcheck import small_problem
 from npvae.objectives import (
     OBJECTIVES,
@@ -19,6 +20,7 @@ from npvae.objectives import (
 )
 from npvae.vae import reparameterize
 from tests.conftest import joint_on_a_line
+from tests.test_layers import assert_derivative
 
 
 def normal(z, mu, variance):
@@ -62,6 +64,43 @@ def test_log_mean_exp_of_weights_that_overflow_and_underflow():
     a = np.array([[1000.0, -2000.0, 3.0], [1000.0 + math.log(3), -2000.0, -1e4]])
     np.testing.assert_allclose(log_mean_exp(a), [1000 + math.log(2), -2000, 3 - math.log(2)], rtol=1e-15)
     np.testing.assert_allclose(normalized_weights(a), [[0.25, 0.5, 1], [0.75, 0.5, 0]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.3])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_derivatives_of_the_mean_loss_in_each_of_its_arguments(name, beta, arrays):
+    """The road is given a d_z of zero: what it returns is what of the loss does not pass the decoder."""
+    objective, (log_p_x, z, mu, logvar) = OBJECTIVES[name], arrays
+    d_log_p_x = objective.d_log_p_x(*arrays, beta)
+    d_z, d_mu, d_logvar = objective.road(np.zeros_like(z), d_log_p_x, *arrays, beta)
+
+    def loss_of(i):
+        return lambda theta: objective.loss(*arrays[:i], theta.reshape(arrays[i].shape), *arrays[i + 1 :], beta).mean()
+
+    assert_derivative(d_log_p_x, loss_of(0), log_p_x)
+    if name in ("stl", "iwae-dreg"):  # the path through z alone; for dreg once more with the weight of the sample
+        assert not d_mu.any()
+        assert not d_logvar.any()
+        w = normalized_weights(log_weights(*arrays, beta))[..., None] if name == "iwae-dreg" else 1
+        assert_derivative(d_z / (1 - beta + beta * w), loss_of(1), z)
+        from_decoder = objective.road(np.ones_like(z), d_log_p_x, *arrays, beta)[0] - d_z
+        np.testing.assert_allclose(from_decoder, np.broadcast_to(1 - beta + beta * w, z.shape), rtol=1e-12)
+        return
+    if name == "elbo":
+        assert not d_z.any()  # the KL in closed form knows of no z
+    else:
+        assert_derivative(d_z, loss_of(1), z)
+    assert_derivative(d_mu, loss_of(2), mu)
+    assert_derivative(d_logvar, loss_of(3), logvar)
+    from_decoder = objective.road(np.ones_like(z), d_log_p_x, *arrays, beta)[0] - d_z
+    np.testing.assert_allclose(from_decoder, 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("table", [OBJECTIVES, LIKELIHOODS], ids=["objectives", "likelihoods"])
+def test_what_all_models_share_cannot_be_changed_in_one_of_them(table):
+    for entry in table.values():
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(entry, dataclasses.fields(entry)[-1].name, None)
 
 
 @pytest.mark.parametrize("gradient", [("iwae", "sampled-elbo"), ("iwae-dreg", "stl")])

@@ -1,13 +1,14 @@
 """Ten steps of each optimizer beside ten steps of its published formula, written out for one number at a time."""
 
 import math
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from npvae import SGD, Adagrad, Adam
-from npvae.optimizers import OPTIMIZERS
+from npvae.optimizers import OPTIMIZERS, Optimizer
 from npvae.parameters import Parameters
 
 STEPS = 10
@@ -111,8 +112,27 @@ def test_optimizer_steps_in_place_and_keeps_float32(name):
     assert view[2] > 0
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_step_allocates_no_vector(name):
+    """The vector is all parameters of a model: each more would cost a pass over memory, and its room."""
+    parameters = Parameters({"theta": (100_000,)})
+    parameters.gradient[...] = 1
+    optimizer = OPTIMIZERS[name](parameters)
+    tracemalloc.start()
+    optimizer.step()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < parameters.values.nbytes / 4
+
+
+def test_an_optimizer_without_memory_has_an_empty_state():
+    assert Optimizer(Parameters({"theta": (1,)}), 0.1).state == {}
+
+
 def test_defaults_are_the_constants_of_the_papers():
     parameters = Parameters({"theta": (1,)})
     adam = Adam(parameters)
     assert (adam.learning_rate, adam.beta1, adam.beta2, adam.epsilon) == (1e-3, 0.9, 0.999, 1e-8)
-    assert SGD(parameters).momentum == 0.9
+    sgd, adagrad = SGD(parameters), Adagrad(parameters)
+    assert (sgd.learning_rate, sgd.momentum) == (0.01, 0.9)
+    assert (adagrad.learning_rate, adagrad.epsilon) == (0.01, 1e-8)

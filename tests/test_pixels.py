@@ -25,6 +25,13 @@ def test_a_batch_holds_the_rows_that_were_asked_for_in_order():
     np.testing.assert_array_equal(images[:, 0], range(10))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
+def test_a_batch_is_float32_of_whatever_whole_numbers(dtype):
+    x = batch(np.array([[0, 255, 51]], dtype))
+    assert x.dtype == np.float32
+    np.testing.assert_allclose(x, [[0, 1, 0.2]])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, bool])
 def test_a_batch_of_what_are_no_bytes_is_refused_with_what_to_do(dtype):
     with pytest.raises(
@@ -46,7 +53,7 @@ def test_one_hot_rows_pick_the_column_of_the_label():
         (np.array([0.0, 1.0]), "labels are float64, expected whole numbers from 0 to 2"),
         (np.array([True, False]), "labels are bool, expected whole numbers from 0 to 2"),
         (None, "labels are object, expected whole numbers from 0 to 2"),
-        (np.array([0, 3], np.uint8), "a label is 3, expected whole numbers from 0 to 2"),
+        (np.array([0, 3, 9], np.uint8), "a label is 3, expected whole numbers from 0 to 2"),
         (np.array([-1, 0]), "a label is -1, expected whole numbers from 0 to 2"),
     ],
 )

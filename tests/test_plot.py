@@ -215,6 +215,16 @@ def test_reconstructions_stand_under_their_originals(count, rng):
         np.testing.assert_allclose(decoded, vae.reconstruct(x), atol=1e-6)
 
 
+def test_command_draws_the_data_of_data_dir(moved, monkeypatch, capsys):
+    run, elsewhere = moved
+    drawn = []
+    monkeypatch.setattr(plot, "draw", lambda run, names, vae, dataset: drawn.append(dataset) or {"samples": "drawn"})
+    assert plot.main([str(run.folder), "--data-dir", str(elsewhere)]) == 0
+    assert capsys.readouterr().out == "drawn\n"
+    np.testing.assert_array_equal(drawn[0].test_images, load("strokes", str(elsewhere)).test_images)
+    assert len(drawn[0].test_images) == 60
+
+
 def test_samples_are_of_the_prior(rng):
     vae = VAE(4, (5,), 3, rng=rng)
     expected = vae.sample(100, np.random.default_rng(plot.SEED))

@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.image import imsave
 
 import npvae
 from npvae.__main__ import COMMANDS
+from npvae.commands import UserError
 from npvae.data.datasets import load
 from npvae.gradcheck import GradientError
+from npvae.runs import Run
 from tests.conftest import missing_links
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +33,30 @@ def test_load_is_there_without_an_import_of_what_it_needs():
     assert callable(npvae.load)
     with pytest.raises(AttributeError, match="has no attribute 'lode'"):
         npvae.lode  # noqa: B018
+
+
+def test_nothing_is_unpickled():
+    """A pickle in a file runs whatever its author wrote: a run that someone sent would do as they like."""
+    for path in (*(ROOT / "npvae").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert isinstance(node.value, ast.Constant), path
+                assert node.value.value is False, path
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+                assert not names & {"pickle", "shelve", "marshal", "dill", "joblib"}, path
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_and_does_not(finished, tmp_path):
+    class Code:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "it ran",)
+
+    run = Run(tmp_path, Run.open(finished[0]).config)
+    np.savez(run.checkpoint, **dict(np.load(finished[0] / "checkpoint.npz")), more=np.array([Code()]))
+    with pytest.raises(UserError, match="is broken"):
+        run.load_checkpoint()
+    assert not (tmp_path / "it ran").exists()
 
 
 def test_nothing_but_numpy_computes():

@@ -109,6 +109,17 @@ def test_training_arithmetic_stays_in_float32(rng):
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
 
 
+def test_no_derivative_of_the_pixels_is_computed():
+    """Nobody needs it, and it would be one of the largest products of the backward pass."""
+    vae, x, eps = small_problem()
+    first, returned = vae.encoder.layers[0], []
+    right = first.backward
+    first.backward = lambda *arguments: returned.append(right(*arguments))
+    vae.loss(x, eps)
+    vae.backward()
+    assert returned == [None]
+
+
 def test_samples_are_decoded_draws_of_the_prior():
     vae, _, _ = small_problem()
     z = np.random.default_rng(5).standard_normal((6, 3))
@@ -214,6 +225,40 @@ def test_a_label_that_is_missing_or_not_expected_is_refused(classes, y):
     for method, arguments in ((vae.loss, (x, eps)), (vae.encode, (x,)), (vae.decode, (eps[0],))):
         with pytest.raises(ValueError, match="expected"):
             method(*arguments, y)
+
+
+def test_model_without_settings_is_that_of_the_readme():
+    model = VAE(zeros=True)
+    assert str(model) == "VAE 784-500-20-500-784 (tanh, bernoulli, elbo)"
+    assert model.parameters.shapes["encoder.1.W"] == (500, 40)
+    assert model.parameters.values.size == 2 * (784 * 500 + 500) + 500 * 40 + 40 + 20 * 500 + 784 - 500 + 500
+
+
+def test_label_weights_of_both_networks_start_as_large_as_the_one_input_that_is_on(rng):
+    vae = VAE(90, (50,), 6, classes=10, rng=rng)
+    for name, inputs in (("encoder.0.W", 90), ("decoder.0.W", 6)):
+        W = np.abs(vae.parameters[name])
+        assert W[:inputs].max() <= 1 / np.sqrt(inputs + 10)
+        assert 0.9 < W[inputs:].max() <= 1
+
+
+def test_copy_of_another_dtype_shares_nothing_with_the_model():
+    vae, x, eps = small_problem()
+    vae.loss(x, eps)
+    vae.backward()
+    before = vae.parameters.values.copy(), vae.parameters.gradient.copy()
+    copy = vae.astype(np.float32)
+    assert copy.parameters.values.dtype == copy.parameters.gradient.dtype == np.float32
+    np.testing.assert_array_equal(copy.parameters.values, before[0].astype(np.float32))
+    assert not copy.parameters.gradient.any()
+    with pytest.raises(RuntimeError, match="call loss"):
+        copy.backward()  # the copy has computed no loss
+    copy.parameters.values[...] = 0
+    np.testing.assert_array_equal(copy.parameters["encoder.0.W"], 0)
+    np.testing.assert_array_equal(vae.parameters.values, before[0])
+    np.testing.assert_array_equal(vae.parameters.gradient, before[1])
+    vae.backward()  # which the model still can
+    np.testing.assert_array_equal(vae.parameters.gradient, before[1])
 
 
 def test_copy_of_another_dtype_is_the_same_model():
