@@ -1,6 +1,6 @@
 """Kill a training again and again, also with a second one on the same run: `python -m tests.kills 200`.
 
-Each time one or two processes resume the run (or begin it, as long as there is none), and are killed within two seconds,
+Each time one or two processes resume the run (or begin it, if there is none yet), and are killed within two seconds,
 while they import, load, train or save. In the end the run must have the same bytes as one that nobody disturbed.
 """
 
