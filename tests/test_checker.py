@@ -726,3 +726,50 @@ def test_a_lost_imaginary_part_too_small_for_differences_is_offered_as_an_explan
         gradcheck(loss, changed("W2", by=lambda d: 2 * d), P)
     assert "differences agree with both" not in str(error.value)
     assert "nearby" not in str(error.value)
+
+
+def verdict(rights, wrong=NONE, skipped=NONE, compared=(True,) * 3, elsewhere=(), errors=((0, 0, 0), (0, 0, 0))):
+    """What is made of directions with these outcomes at the given point and elsewhere, and of elements at the first."""
+    found = examination(True)
+    here = found.points[0]
+    there = here._replace(theta=here.theta + 1)
+    comparisons = [checker.Comparison(here, 1.0, 1.0, 1.0, 1.0, right) for right in rights]
+    comparisons += [checker.Comparison(there, 1.0, 1.0, 1.0, 1.0, right) for right in elsewhere]
+    analytic = np.array([1.0, 2.0, 3.0])
+    numerical = np.where(compared, analytic + np.array(wrong), np.nan)
+    elements = checker.Elements(
+        *(here, analytic, numerical, numerical, *map(np.array, errors), np.array(wrong), np.array(skipped))
+    )
+    return found.verdict("a", comparisons, {"a": elements})
+
+
+def test_elements_that_were_all_compared_overrule_a_direction_at_their_point_and_only_there():
+    assert verdict([False, True]).passed
+    assert verdict([True, True]).passed
+    some = verdict([False, True], compared=(True, True, False))
+    assert (some.passed, some.compared, some.worst) == (False, 2, None)
+    assert "none is wrong, but along a direction together they are" in some.findings[0]
+    assert not verdict([True, True], elsewhere=[False]).passed
+    assert not verdict([True, True], wrong=THIRD).passed
+
+
+def test_an_array_is_decided_by_one_direction_or_one_element():
+    every = [True] * 3
+    assert verdict([True, None], skipped=every).decided
+    assert verdict([None, None], skipped=[True, True, False]).decided
+    undecided = verdict([None, None], skipped=every)
+    assert (undecided.decided, undecided.passed) == (False, False)
+    assert "has a kink, or too few digits" in undecided.findings[0]
+    assert verdict([True, None], skipped=[True, True, False]).skipped == 2
+
+
+def test_the_worst_element_is_the_one_furthest_beyond_what_is_allowed():
+    """By complex step a trillionth is, by differences a millionth."""
+    check = verdict([True], wrong=THIRD, errors=((3e-12, 1e-12, 0), (0, 0, 2e-6)))
+    assert (check.worst, check.complex_error, check.central_error) == ((0,), 3e-12, 2e-6)
+    check = verdict([True], wrong=THIRD, errors=((3e-12, 1e-12, 0), (0, 0, 4e-6)))
+    assert check.worst == (2,)
+    assert (check.analytic, check.complex_step, check.central) == (3.0, 4.0, 4.0)
+    assert (check.compared, check.skipped, check.passed, check.decided) == (3, 0, False, True)
+    check = verdict([True], compared=(False, True, True))
+    assert check.worst in {(1,), (2,)}  # not one that was not compared
