@@ -746,6 +746,7 @@ def verdict(rights, wrong=NONE, skipped=NONE, compared=(True,) * 3, elsewhere=()
 def test_elements_that_were_all_compared_overrule_a_direction_at_their_point_and_only_there():
     assert verdict([False, True]).passed
     assert verdict([True, True]).passed
+    assert verdict([True, True]).findings == ()
     some = verdict([False, True], compared=(True, True, False))
     assert (some.passed, some.compared, some.worst) == (False, 2, None)
     assert "none is wrong, but along a direction together they are" in some.findings[0]
