@@ -634,6 +634,9 @@ def test_options_of_the_check_are_those_of_its_caller():
     assert all(check.compared == np.prod(check.shape) for check in all_of_it)
     assert all(one.analytic != two.analytic for one, two in zip(few, other, strict=True))  # along other directions
     assert few == gradcheck(loss, gradient, P, seed=0)
+    for elements, compared in (("auto", 0), ("all", 1)):  # by differences alone, too
+        for check in gradcheck(lambda p: float(loss(p)), gradient, P, elements=elements):
+            assert check.compared == compared * np.prod(check.shape)
     seen = set()
     with contextlib.suppress(GradientError):
         gradcheck(lambda p: seen.update(array.dtype.name for array in p.values()) or loss(p), gradient, P, dtype="f4")
