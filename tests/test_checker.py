@@ -49,6 +49,7 @@ def gradient(p):
 def test_a_right_gradient_gives_a_report_that_prints_as_a_table(elements):
     report = gradcheck(loss, gradient, P, elements=elements)
     assert report.passed
+    assert all(check.decided and check.findings == () for check in report)
     assert [check.name for check in report] == list(P)
     assert report.worst("complex_error") < 1e-13
     assert report.worst("central_error") < 1e-8
@@ -570,11 +571,21 @@ def test_errors_are_relative_to_the_largest_of_the_three_derivatives():
     np.testing.assert_allclose(central_error, [0, 0.25, 0])
     *_, central_error = judged(apart=[0, 0.5, 0.5], jump=[0, 0.06, 0.04])
     np.testing.assert_allclose(central_error, [0, 0, 0.5])  # of what is skipped there is none
+    *_, complex_error, central_error = judged(analytic=(0, 0, 0), off=[1e-15, 0, 0], apart=[1e-15, 0, 0])
+    assert 0 < complex_error[0] == central_error[0] < checker.COMPLEX_TOLERANCE  # rounding is as small beside itself
 
 
 def test_an_element_that_differences_cannot_resolve_is_skipped_where_there_is_nothing_else():
     assert judged(error=[0, 4e-6, 6e-6], complexly=False)[:2] == (NONE, THIRD)
+    assert judged(error=[0, 4e-6, 6e-6], complexly=False, sizes=(10, 10, 10))[:2] == (NONE, THIRD)  # in any units
     assert judged(error=[0, 4e-6, 6e-6])[:2] == (NONE, NONE)  # the complex step has decided
+
+
+def test_differences_of_a_gradient_that_is_zero_up_to_rounding_are_measured_by_what_cancels():
+    """By terms of about 1; or by the gradient itself, where the size of a parameter makes more of it than rounding."""
+    for apart, sizes, skipped in ((1e-15, (1, 1, 1), NONE), (2e-15, (0.1, 1, 10), THIRD)):
+        given = {"analytic": (0, 0, 0), "apart": [apart, 0, 0], "error": [0, 0, 1e-15], "sizes": sizes}
+        assert judged(**given, complexly=False)[:2] == (NONE, skipped)
 
 
 def test_all_elements_are_held_to_a_trillionth_of_the_largest():
@@ -627,6 +638,9 @@ def test_options_of_the_check_are_those_of_its_caller():
     assert all(check.compared == np.prod(check.shape) for check in all_of_it)
     assert all(one.analytic != two.analytic for one, two in zip(few, other, strict=True))  # along other directions
     assert few == gradcheck(loss, gradient, P, seed=0)
+    for elements, compared in (("auto", 0), ("all", 1)):  # by differences alone, too
+        for check in gradcheck(lambda p: float(loss(p)), gradient, P, elements=elements):
+            assert check.compared == compared * np.prod(check.shape)
     seen = set()
     with contextlib.suppress(GradientError):
         gradcheck(lambda p: seen.update(array.dtype.name for array in p.values()) or loss(p), gradient, P, dtype="f4")
@@ -687,3 +701,83 @@ def test_three_of_the_elements_that_are_wrong_are_confirmed_by_differences():
     np.testing.assert_allclose(elements.complex_step, np.cos(here), rtol=1e-14)
     np.testing.assert_allclose(elements.central[5:], np.cos(here)[5:], rtol=1e-8)
     np.testing.assert_array_equal(elements.numerical, elements.complex_step)
+
+
+def test_of_several_directions_the_worst_is_reported():
+    found, nan = examination(True), np.nan
+    here = found.points[0]
+    comparisons = [
+        checker.Comparison(here, 1.0, 1.0, nan, 2.0, True),
+        checker.Comparison(here, 5.0, 4.0, 3.0, 2.0, False),  # off by 1/2, and by 1
+        checker.Comparison(here, 7.0, 5.5, nan, 2.0, False),  # off by 3/4
+    ]
+    check = found.along_a_direction("a", comparisons, 2, False, True, ["a finding"])
+    assert check == Check("a", (3,), None, 5.0, 4.0, 3.0, 0.5, 1.0, 2, 0, False, True, ("a finding",))
+    assert comparisons[2].errors[0] == 0.75
+    check = found.along_a_direction("a", comparisons[::2], 0, [], True, [])
+    assert (check.analytic, check.complex_step, check.complex_error, check.passed) == (7.0, 5.5, 0.75, False)
+
+
+def test_a_lost_imaginary_part_too_small_for_differences_is_offered_as_an_explanation():
+    """The gradient is right, and the complex step, without a term of 1e-8, is not; differences cannot tell the two."""
+    b, blind = P["b1"], 1e6
+
+    def lossy(w):
+        return blind + np.sin(w).sum() + 1e-8 * (w.real**2).sum()
+
+    with pytest.raises(GradientError) as error:
+        gradcheck(lossy, lambda w: np.cos(w) + 2e-8 * w, b)
+    said = " ".join(str(error.value).split())
+    assert "differences agree with both: it is a mistake too small for them, or an imaginary part was lost" in said
+    with pytest.raises(GradientError) as error:
+        gradcheck(loss, changed("W2", by=lambda d: 2 * d), P)
+    assert "differences agree with both" not in str(error.value)
+    assert "nearby" not in str(error.value)
+
+
+def verdict(rights, wrong=NONE, skipped=NONE, compared=(True,) * 3, elsewhere=(), errors=((0, 0, 0), (0, 0, 0))):
+    """What is made of directions with these outcomes at the given point and elsewhere, and of elements at the first."""
+    found = examination(True)
+    here = found.points[0]
+    there = here._replace(theta=here.theta + 1)
+    comparisons = [checker.Comparison(here, 1.0, 1.0, 1.0, 1.0, right) for right in rights]
+    comparisons += [checker.Comparison(there, 1.0, 1.0, 1.0, 1.0, right) for right in elsewhere]
+    analytic = np.array([1.0, 2.0, 3.0])
+    numerical = np.where(compared, analytic + np.array(wrong), np.nan)
+    elements = checker.Elements(
+        *(here, analytic, numerical, numerical, *map(np.array, errors), np.array(wrong), np.array(skipped))
+    )
+    return found.verdict("a", comparisons, {"a": elements})
+
+
+def test_elements_that_were_all_compared_overrule_a_direction_at_their_point_and_only_there():
+    assert verdict([False, True]).passed
+    assert verdict([True, True]).passed
+    assert verdict([True, True]).findings == ()
+    some = verdict([False, True], compared=(True, True, False))
+    assert (some.passed, some.compared, some.worst) == (False, 2, None)
+    assert "none is wrong, but along a direction together they are" in some.findings[0]
+    assert not verdict([True, True], elsewhere=[False]).passed
+    assert not verdict([True, True], wrong=THIRD).passed
+
+
+def test_an_array_is_decided_by_one_direction_or_one_element():
+    every = [True] * 3
+    assert verdict([True, None], skipped=every).decided
+    assert verdict([None, None], skipped=[True, True, False]).decided
+    undecided = verdict([None, None], skipped=every)
+    assert (undecided.decided, undecided.passed) == (False, False)
+    assert "has a kink, or too few digits" in undecided.findings[0]
+    assert verdict([True, None], skipped=[True, True, False]).skipped == 2
+
+
+def test_the_worst_element_is_the_one_furthest_beyond_what_is_allowed():
+    """By complex step a trillionth is, by differences a millionth."""
+    check = verdict([True], wrong=THIRD, errors=((3e-12, 1e-12, 0), (0, 0, 2e-6)))
+    assert (check.worst, check.complex_error, check.central_error) == ((0,), 3e-12, 2e-6)
+    check = verdict([True], wrong=THIRD, errors=((3e-12, 1e-12, 0), (0, 0, 4e-6)))
+    assert check.worst == (2,)
+    assert (check.analytic, check.complex_step, check.central) == (3.0, 4.0, 4.0)
+    assert (check.compared, check.skipped, check.passed, check.decided) == (3, 0, False, True)
+    check = verdict([True], compared=(False, True, True))
+    assert check.worst in {(1,), (2,)}  # not one that was not compared
