@@ -1,10 +1,13 @@
 """A variational autoencoder written by hand in NumPy, after Kingma & Welling, "Auto-Encoding Variational Bayes"."""
 
 import os
+import re
 import signal
 import sys
 
-if os.path.basename("".join(sys.argv[:1])) in ("-m", "npvae"):  # a command, as in `python -m npvae.train`
+if sys.argv[:1] == ["-m"] and re.search(
+    r"\0-m\0npvae[.\0]", "\0".join([*sys.orig_argv, ""])
+):  # `python -m npvae.train`
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # what follows takes a moment to import, and nothing is begun yet that a traceback could tell of
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))

@@ -39,7 +39,19 @@ def positive(text, low=1):
 def complain(program, message):
     """Print a message on standard error in one line, whatever is in it: nothing in it can steer a terminal."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in f"{program}: {message}")
-    print(line, file=sys.stderr, flush=True)
+    _print(line, sys.stderr)
+
+
+def say_last(line):
+    """Print the last line on standard output, which may be a terminal that has gone."""
+    _print(line, sys.stdout)
+
+
+def _print(line, stream):
+    try:
+        print(line, file=stream, flush=True)
+    except OSError:
+        _forget(stream)
 
 
 def command(program):
@@ -61,14 +73,11 @@ def command(program):
                 return code
             except BrokenPipeError:  # whoever read the output has gone, as in `… | head`
                 _forget(sys.stdout)
-                return 128 + signal.SIGPIPE
+                return 128 + getattr(signal, "SIGPIPE", 13)
             except (UserError, OSError, MemoryError) as error:
                 if isinstance(error, OSError) and not _can_be_flushed(sys.stdout):
                     _forget(sys.stdout)
-                try:
-                    complain(program, str(error) or type(error).__name__)
-                except OSError:
-                    _forget(sys.stderr)
+                complain(program, str(error) or type(error).__name__)
                 return 2
             except KeyboardInterrupt:
                 complain(program, "interrupted")

@@ -10,7 +10,7 @@ from npvae.commands import UserError
 from npvae.config import Config, option_name
 from npvae.evaluate import ENOUGH
 from npvae.files import replacing
-from npvae.runs import Run, number
+from npvae.runs import Run, finite_number
 
 # of Okabe & Ito 2008, without the yellow, which is too light for a line; with the styles, for 28 runs
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -134,10 +134,13 @@ def evaluation(run, epochs):
     """−log p(x), and active units, of the evaluation after so many epochs; blank where there is none."""
 
     def pick(result):
-        if number(result["epochs"]) != epochs:
+        if finite_number(result["epochs"]) != epochs:
             return None
-        samples, estimate = number(result["importance_samples"]), result["negative_log_likelihood"]
-        return f"{number(estimate['mean']):.2f}" if samples >= ENOUGH else "", f"{number(result['active_units']):.0f}"
+        samples, estimate = finite_number(result["importance_samples"]), result["negative_log_likelihood"]
+        return (
+            f"{finite_number(estimate['mean']):.2f}" if samples >= ENOUGH else "",
+            f"{finite_number(result['active_units']):.0f}",
+        )
 
     return run.evaluated(pick) or ("", "")
 

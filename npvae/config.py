@@ -1,7 +1,6 @@
 """The settings of a run, and what each of them may be."""
 
 import dataclasses
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -144,12 +143,10 @@ class Config:
         """
         return self.beta * min(1.0, epochs / self.kl_warmup) if self.kl_warmup else self.beta
 
-    def digest(self):
-        """A hash of the settings that a run cannot change, in hexadecimal; those at their default do not go in."""
-        fields = [field for field in dataclasses.fields(self) if field.name not in EXTENDABLE]
-        told = {field.name: getattr(self, field.name) for field in fields}
-        told = {field.name: told[field.name] for field in fields if told[field.name] != field.default}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    def fixed(self):
+        """The settings that a run cannot change, as JSON gives them back."""
+        settings = json.loads(self.to_json())
+        return {name: value for name, value in settings.items() if name not in EXTENDABLE}
 
     @classmethod
     def from_json(cls, text):

@@ -41,7 +41,7 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None
     progress : bool
         Show a bar, on a terminal.
     stop : StopRequest, optional
-        Where its `signal` is set, the rest of the examples is left out.
+        Where its `signal` is set, the rest of the examples is left out: N is then the number of those that were done.
 
     Returns
     -------
@@ -59,8 +59,8 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None
     if any(not 1 <= k <= samples for k in bounds):
         raise ValueError(f"bounds are {', '.join(map(str, bounds))}: expected each from 1 to samples, {samples}")
     rng = np.random.default_rng(NOISE_SEED)
-    count, dtype = len(images), vae.parameters.values.dtype
-    result = {"reconstruction": np.empty(count), "iwae": np.empty((len(bounds), count))}
+    count, dtype, done = len(images), vae.parameters.values.dtype, 0
+    result = {"reconstruction": np.empty(count), "iwae": np.empty((count, len(bounds)))}
     result |= {"kl": np.empty((count, vae.latent)), "mu": np.empty((count, vae.latent))}
     block = max(1, min(ENCODED_AT_ONCE, LOG_WEIGHTS_AT_ONCE // samples))
     off = None if progress else True  # None: off where standard error is no terminal
@@ -73,23 +73,26 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None
             log_p_x, log_w = np.empty((2, samples, len(x)))
             size = max(1, DECODED_AT_ONCE // len(x))
             for first in range(0, samples, size):
+                if stop and stop.signal:
+                    break
                 chunk = slice(first, min(first + size, samples))
                 eps = rng.standard_normal((chunk.stop - first, *mu.shape), np.float32)
                 z = reparameterize(mu, logvar, eps)
                 log_p_x[chunk] = vae.likelihood.log_density(x, vae.decoder_outputs(z.astype(dtype), y))
                 log_w[chunk] = log_weights(log_p_x[chunk], z, mu, logvar)
                 bar.update(eps.shape[0] * eps.shape[1])
-                if stop and stop.signal:  # what is done of this block is of no use
-                    return {
-                        name: array[..., :start] if name == "iwae" else array[:start] for name, array in result.items()
-                    }
-            result["reconstruction"][rows] = -log_p_x.mean(axis=0)
-            result["kl"][rows] = gaussian_kl(mu[..., None], logvar[..., None])
-            result["mu"][rows] = mu
-            for i, k in enumerate(bounds):
-                groups = log_w[: samples // k * k].reshape(-1, k, len(x))
-                result["iwae"][i, rows] = -log_mean_exp(groups.swapaxes(0, 1)).mean(axis=0)
-    return result
+            else:  # the block is whole
+                result["reconstruction"][rows] = -log_p_x.mean(axis=0)
+                result["kl"][rows] = gaussian_kl(mu[..., None], logvar[..., None])
+                result["mu"][rows] = mu
+                for i, k in enumerate(bounds):
+                    groups = log_w[: samples // k * k].reshape(-1, k, len(x))
+                    result["iwae"][rows, i] = -log_mean_exp(groups.swapaxes(0, 1)).mean(axis=0)
+                done += len(x)
+                continue
+            break
+    result = {name: array[:done] for name, array in result.items()}
+    return result | {"iwae": result["iwae"].T}
 
 
 def loss_terms(vae, images, labels=None, samples=1):

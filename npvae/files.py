@@ -1,6 +1,7 @@
-"""Files that are either whole or not there, that are never waited for, and that one process at a time writes."""
+"""Files that are either whole or not there, that are never waited for, and locks that end with their process."""
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -9,28 +10,34 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked there
+except ImportError:  # Windows: nothing is locked there, and no temporary file known to be stale
     fcntl = None
 
-PART = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.part")  # the name of a temporary file, with its process
+PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")  # the name of a temporary file
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # of file systems that know of none
+
+
+class Locked(Exception):
+    """Another process holds the lock; the message says which."""
 
 
 @contextlib.contextmanager
 def replacing(path):
     """Open a temporary binary file beside `path`; put it in the place of `path` when the block ends without an error.
 
-    A reader sees the old file or the new one, never a part of one, also after a power failure. Two processes that write
-    at once do no harm: each has a temporary file of its own, and the last to finish wins. The folder must be there.
+    A reader sees the old file or the new one, never a part of one; file and name are flushed, so that this also holds
+    after a power failure where a flush reaches the disk. Two writers at once do no harm: each has a temporary file of
+    its own, and the last to finish wins. The folder must be there.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(part, "xb") as file:
+        with open(_locked(part, os.O_EXCL), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
-        _sync(path.parent)
+            os.replace(part, path)
+        _flush_names(path.parent)
     except OSError as error:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)  # a full disk does not say which file has no room
@@ -40,22 +47,26 @@ def replacing(path):
             part.unlink()
 
 
-def _sync(folder):
-    """Have the names in a folder on the disk, in this order, before anything else is written."""
+def _flush_names(folder):
+    """Have the names of the files in a folder on the disk."""
     if hasattr(os, "O_DIRECTORY"):
-        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(number)
+            with contextlib.suppress(OSError):  # file systems that cannot have written the name in their own way
+                os.fsync(descriptor)
         finally:
-            os.close(number)
+            os.close(descriptor)
 
 
 def is_stale(path):
-    """Whether this is a temporary file whose process is no more; before this one has written any, its own too."""
-    if not (path.name.startswith(".") and path.name.endswith(".part")):
+    """Whether this is a temporary file that no process is writing any more."""
+    if fcntl is None or not PART.fullmatch(path.name):
         return False
-    match = PART.fullmatch(path.name)
-    return match is None or int(match[1]) == os.getpid() or not _is_alive(int(match[1]))
+    try:
+        os.close(_locked(path, create=False))
+    except (Locked, OSError):
+        return False
+    return True
 
 
 def remove_stale(*folders):
@@ -66,55 +77,50 @@ def remove_stale(*folders):
                 path.unlink(missing_ok=True)
 
 
-def _is_alive(process):
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-class Locked(Exception):
-    """Another process holds the lock; the message says which."""
-
-
 @contextlib.contextmanager
 def lock(path):
     """Hold a lock, which is a file at `path` as long as it is held; `Locked` if another process does.
 
     The kernel lets go of it when the process ends, however it ends: what a killed one leaves is taken over.
     """
-    if fcntl is None:
-        yield
-        return
-    number = None
-    while number is None:
-        number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not _is_file_at(number, path):  # whoever held it has removed it meanwhile
-                os.close(number)
-                number = None
-        except BlockingIOError as error:
-            holder = os.read(number, 20).decode(errors="replace").strip()
-            os.close(number)
-            raise Locked(f"process {holder}" if holder.isdecimal() else "another process") from error
+    descriptor = _locked(path)
     try:
-        os.truncate(number, 0)
-        os.write(number, f"{os.getpid()}\n".encode())
+        os.truncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
     finally:
-        if _is_file_at(number, path):
+        if _is_file_at(descriptor, path):
             os.unlink(path)
-        os.close(number)
+        os.close(descriptor)
 
 
-def _is_file_at(number, path):
+def _locked(path, flags=0, create=True):
+    """The descriptor of a file at `path` that is locked until it is closed; `Locked` where another process has it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | flags | os.O_CREAT * create | getattr(os, "O_NONBLOCK", 0), 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(f"{path} is not a regular file")
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_file_at(descriptor, path):
+                return descriptor
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 20).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise Locked(f"process {holder}" if holder.isdecimal() else "another process") from error
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return descriptor
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # whoever held it has removed it meanwhile: once more
+
+
+def _is_file_at(descriptor, path):
     try:
-        return os.path.samestat(os.fstat(number), os.stat(path))
-    except FileNotFoundError:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

@@ -12,7 +12,7 @@ from npvae.commands import UserError
 from npvae.data.pixels import batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.files import replacing
-from npvae.runs import read_arrays
+from npvae.runs import read_arrays, write_arrays
 from npvae.vae import reparameterize
 
 SEED = 4  # of the noise, which is the same in every frame
@@ -137,7 +137,7 @@ class Camera:
         fields = look(training.vae, self.dataset)
         if all(np.isfinite(value).all() for value in fields.values()):
             with replacing(self.run.frames / file_name(training.step)) as file:
-                np.savez(file, **place, **fields)
+                write_arrays(file, place | fields)
 
 
 def frames(run):

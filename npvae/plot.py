@@ -11,7 +11,7 @@ from npvae.data.pixels import batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.files import replacing
 from npvae.film import plane
-from npvae.runs import Run, number, require_fit, run_parser
+from npvae.runs import Run, finite_number, require_fit, run_parser
 from npvae.vae import reparameterize
 
 SEED = 2  # of every draw in a picture: the same run, the same pictures
@@ -226,8 +226,13 @@ def bounds(run):
     """The importance-weighted bounds of the last evaluation against their number of samples."""
 
     def pick(result):
-        losses = {int(k): number(value["mean"]) for k, value in result["iwae_loss"].items()}
-        return losses, number(result["elbo_loss"]["mean"]), number(result["epochs"]), str(result["protocol"])
+        losses = {int(k): finite_number(value["mean"]) for k, value in result["iwae_loss"].items()}
+        return (
+            losses,
+            finite_number(result["elbo_loss"]["mean"]),
+            finite_number(result["epochs"]),
+            str(result["protocol"]),
+        )
 
     found = run.evaluated(pick)
     if found is None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from npvae.commands import OneLineParser, UserError
-from npvae.config import Config
+from npvae.config import Config, option_name
 from npvae.data import datasets
 from npvae.data.pixels import binarize
 from npvae.files import Locked, is_stale, lock, open_regular, read_text, remove_stale, replacing
@@ -57,10 +57,11 @@ class Run:
         self.film = self.folder / "film.gif"
 
     @classmethod
-    def create(cls, folder, config):
+    def create(cls, folder, config, stack=None):
         """Make the folder; a name that is taken is a UserError, so that no run overwrites another.
 
-        An empty folder is not taken: a process that is killed as it begins leaves no more than that.
+        An empty folder is not taken: a process that is killed as it begins leaves no more than that. With an ExitStack,
+        the run stays locked until that is left.
         """
         run = cls(folder, config)
         try:
@@ -69,11 +70,11 @@ class Run:
             raise UserError(taken(folder)) from error
         except OSError as error:
             raise UserError(f"{folder} cannot be made: {error.strerror}") from error
-        with run.lock():
-            if not is_free(run.folder):
+        with contextlib.ExitStack() as own:
+            (stack or own).enter_context(run.lock())
+            if not is_free(run.folder, but=".lock"):
                 raise UserError(taken(folder))
             with run.removed_on_failure():
-                run.write_metrics([])
                 run.save_config(config)
         return run
 
@@ -114,7 +115,7 @@ class Run:
             file.write(config.to_json().encode())
 
     def metrics(self):
-        """The rows of metrics.csv, one per epoch: a list of dicts of COLUMNS to float, or to text."""
+        """The rows of metrics.csv, one per epoch: a list of dicts of COLUMNS to float, or to text; none without it."""
         path = self.metrics_file
         try:
             header, *rows = csv.reader(io.StringIO(read_text(path, 10**9), newline=""))
@@ -124,6 +125,8 @@ class Run:
                 {name: text if name in TEXT_COLUMNS else float(text) for name, text in zip(COLUMNS, row, strict=True)}
                 for row in rows
             ]
+        except FileNotFoundError:
+            return []
         except (OSError, ValueError, csv.Error) as error:
             raise UserError(f"{path} is not the metrics of a run: {error}") from error
 
@@ -155,9 +158,9 @@ class Run:
             file.write((json.dumps(result, indent=2) + "\n").encode())
 
     def save_checkpoint(self, state):
-        """Write a dict of name to array. No time and no path goes in: the same state makes the same bytes."""
+        """Write a dict of name to array, and the settings; no time and no path: the same state makes the same bytes."""
         with replacing(self.checkpoint) as file:
-            np.savez(file, **state | {"settings": np.array(self.config.digest())})
+            write_arrays(file, state | {"settings": np.array(json.dumps(self.config.fixed()))})
 
     def load_checkpoint(self):
         """Read what `save_checkpoint` wrote, under the same settings."""
@@ -169,13 +172,25 @@ class Run:
             raise
         except Exception as error:  # a damaged zip file raises whatever its damaged bytes lead to
             raise UserError(f"{self.checkpoint} is broken ({type(error).__name__}: {error})") from error
-        if str(state.pop("settings", self.config.digest())) != self.config.digest():  # an older version has none
-            raise UserError(f"{self.checkpoint} is of other settings than {self.settings} has: was that edited?")
+        self.require_same_settings(str(state.pop("settings", "{}")))  # an older version has none
         for name in ("epoch", "examples"):
             restore(np.zeros((), np.int64), state, name, self.checkpoint)
             if state[name] < 0:
                 raise UserError(f"{self.checkpoint} stands at {name} {state[name]}: it is broken")
         return state
+
+    def require_same_settings(self, text):
+        """A UserError where the settings that a checkpoint was trained with, as JSON, are not those of the run."""
+        try:
+            now, told = self.config.fixed(), dict(json.loads(text))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UserError(f"{self.checkpoint} is broken: its settings are no JSON object") from error
+        for name, value in told.items():
+            if now.get(name) != value:
+                raise UserError(
+                    f"{self.checkpoint} was trained with {option_name(name)} {value}, "
+                    f"but {self.settings} has {now.get(name)}: was it edited?"
+                )
 
     def dataset(self):
         """The data of the run."""
@@ -201,13 +216,32 @@ class Run:
         return tuple(image_shape.tolist()), int(classes)
 
 
-def is_free(folder):
-    """Whether nothing is in a folder but what killed processes leave."""
-    return all(path.name == ".lock" or is_stale(path) for path in folder.iterdir())
+def is_free(folder, but=None):
+    """Whether there is nothing in a folder, `but` a file of that name and what killed processes have left."""
+    return all(path.name == but or is_stale(path) or is_dead_lock(path) for path in folder.iterdir())
+
+
+def is_dead_lock(path):
+    """Whether this is the lock of a process that is no more."""
+    if path.name != ".lock":
+        return False
+    try:
+        with lock(path):
+            return True
+    except (Locked, OSError):
+        return False
+
+
+def write_arrays(file, arrays):
+    """Write a dict of name to array or number as `np.savez` does, which in older NumPy leaves a broken file open."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def read_arrays(path, members=re.compile(r"\w+")):
-    """The arrays, name → array, that `np.savez` wrote; what it would not have written is an error of some kind.
+    """The arrays, name → array, that `write_arrays` wrote; what it would not have written is an error of some kind.
 
     Names and headers are looked at before contents: neither a packed nor a repeated member, nor one that promises more
     than is there, takes any memory. Nothing is unpickled.
@@ -289,7 +323,7 @@ def require_fit(dataset, vae):
         raise UserError(f"{dataset.name} has {dataset.classes} labels, expected {vae.classes}, as in training")
 
 
-def number(value):
+def finite_number(value):
     """A finite number that JSON has given; a TypeError if it is anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise TypeError(f"{value!r} is not a number")

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import errno
 import itertools
 import os
 import shlex
@@ -17,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from npvae import film
-from npvae.commands import OneLineParser, StopRequest, UserError, command, complain
+from npvae.commands import OneLineParser, StopRequest, UserError, command, complain, say_last
 from npvae.config import EXTENDABLE, Config, option_name
 from npvae.data.datasets import data_folder
 from npvae.evaluate import loss_terms
@@ -31,21 +32,40 @@ SHARE = 0.01  # of the time, at most, is for checkpoints within an epoch
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")  # environment variables that OpenBLAS obeys
 
 
+class Saver:
+    """Saves a training, within an epoch so seldom that it takes a hundredth of the time at most."""
+
+    def __init__(self, training, run):
+        self.training, self.run = training, run
+        self.due = time.monotonic() + training.config.checkpoint_every
+
+    def save(self):
+        began = time.monotonic()
+        self.training.save(self.run)
+        saved = time.monotonic()
+        self.due = saved + max(self.training.config.checkpoint_every, (saved - began) / SHARE)
+
+    def save_if_due(self):
+        if time.monotonic() >= self.due:
+            self.save()
+
+
 def fit(training, run, dataset, stop):
     """Train to the last epoch, or to the step in which `stop.signal` is set; both ends, and each epoch, are saved."""
     camera = film.Camera(run, training, dataset) if training.config.film else None
+    saver = Saver(training, run)
     with progress(training) as bar:
         while training.epoch < training.config.epochs and not stop.signal:
-            train_epoch(training, run, bar, stop, camera)
-            training.require_finite()
+            train_epoch(training, saver, bar, stop, camera)
             if stop.signal:
-                training.save(run)
+                saver.save()
                 return
+            training.require_finite()
             training.rows.append(measure(training, dataset))
             line = describe(training.rows[-1], training.config.epochs, speed(training))
             run.write_metrics(training.rows)
             training.end_epoch()
-            training.save(run)
+            saver.save()
             tqdm.write(line)  # last, because whoever reads the output may have gone
             sys.stdout.flush()
     if camera and training.epoch == training.config.epochs:
@@ -66,11 +86,9 @@ def progress(training):
     )
 
 
-def train_epoch(training, run, bar, stop, camera):
+def train_epoch(training, saver, bar, stop, camera):
     """Finish the epoch that is under way, or the step in which `stop.signal` is set; save it now and then."""
     bar.set_description_str(f"epoch {training.epoch + 1}/{training.config.epochs}", refresh=False)
-    saved = time.monotonic()
-    pause = training.config.checkpoint_every
     for examples in training.steps():
         if not bar.disable:
             loss = in_words(*training.sums[:3] / training.examples, decimals=1)
@@ -80,11 +98,7 @@ def train_epoch(training, run, bar, stop, camera):
             camera.after_step()
         if stop.signal:
             return
-        began = time.monotonic()
-        if began - saved >= pause:
-            training.save(run)
-            saved = time.monotonic()
-            pause = max(training.config.checkpoint_every, (saved - began) / SHARE)
+        saver.save_if_due()
 
 
 def speed(training):
@@ -143,21 +157,20 @@ def prepare(config):
 def start(options, stack):
     """Make a new run of the given settings, locked until `stack` is left: (run, dataset, training)."""
     config = Config(**given_settings(options))
-    if options.out is not None and os.path.lexists(options.out) and not is_empty_folder(options.out):
+    if (
+        options.out is not None
+        and os.path.lexists(options.out)
+        and not (os.path.isdir(options.out) and is_free(Path(options.out)))
+    ):
         raise UserError(taken(options.out))
     config, dataset, training = prepare(config)
     out = options.out
     if out is None:
         out = free_name(f"{Path(dataset.name).name}-{datetime.now():%Y%m%d-%H%M%S}")
-    run = Run.create(out, config)
-    stack.enter_context(run.lock())
+    run = Run.create(out, config, stack)
     with run.removed_on_failure():
         training.save(run)
     return run, dataset, training
-
-
-def is_empty_folder(path):
-    return os.path.isdir(path) and is_free(Path(path))
 
 
 def threads_advice():
@@ -258,17 +271,20 @@ def work(options, stack):
         except OSError as error:
             if not run.folder.is_dir():
                 raise UserError(f"{run.folder} is gone, and with it what was trained") from error
+            if stop.signal and error.errno == errno.EIO:  # of the terminal, which has gone and cannot show a bar
+                training.save(run)
+                return 128 + stop.signal
             raise UserError(f"{error}; what was saved before is kept: {go_on}") from error
-        except KeyboardInterrupt:
-            complain(PROGRAM, f"interrupted a second time, at once; what was saved before is kept: {go_on}")
-            return 128 + signal.SIGINT
+        except (KeyboardInterrupt, SystemExit) as error:
+            complain(PROGRAM, f"stopped a second time, at once; what was saved before is kept: {go_on}")
+            return getattr(error, "code", 128 + signal.SIGINT)
         except Diverged as error:
             where = f"{training.position()}, learning rate {training.optimizer.learning_rate:g}"
             advice = f"the last good checkpoint is {run.checkpoint}: train again with a smaller learning rate"
             complain(PROGRAM, f"{error} at {where}; {advice}")
             return 1
     if stop.signal and training.epoch < run.config.epochs:
-        print(f"stopped by {signal.Signals(stop.signal).name} before {training.position()} and saved; {go_on}")
+        say_last(f"stopped by {signal.Signals(stop.signal).name} before {training.position()} and saved; {go_on}")
         return 128 + stop.signal
     return finish(training, run, dataset)
 

@@ -140,6 +140,8 @@ class Training:
             if len(rows) < epochs:
                 raise UserError(f"{run.metrics_file} has {len(rows)} of {epochs} finished epochs")
             return rows
+        if np.shape(state["losses"]) != (epochs, len(LOSSES)):  # before as much is allocated
+            raise UserError(f"{run.checkpoint} holds losses of {len(state['losses'])} epochs, expected {epochs}")
         losses = np.zeros((epochs, len(LOSSES)))
         restore(losses, state, "losses", run.checkpoint)
         try:

@@ -6,7 +6,6 @@
 import contextlib
 import gzip
 import io
-import json
 import os
 import shutil
 import tracemalloc
@@ -43,9 +42,7 @@ changes = some.lists(
     some.tuples(
         some.sampled_from(["write", "insert", "cut", "end", "repeat"]),
         some.one_of(some.floats(0, 1), some.floats(0, 0.01), some.floats(0.99, 1)),
-        some.one_of(
-            some.binary(min_size=1, max_size=8), some.sampled_from([b"\0" * 4, b"\xff" * 4, b"1e999", b"[" * 5000])
-        ),
+        some.one_of(some.binary(min_size=1, max_size=8), some.sampled_from(NASTY_BYTES)),
     ),
     max_size=4,
 )
@@ -157,9 +154,7 @@ class Begun(Exception):
 
 
 words = some.one_of(
-    some.sampled_from(
-        ["", "0", "-1", "1e400", "nan", "٣", "1_0", "--", "a\nb", "\x1b[2J", "\ud800", "9" * 5000, "adam", "iwae"]
-    ),
+    some.sampled_from(NASTY_WORDS),
     some.integers(-(2**70), 2**70).map(str),
     some.floats().map(str),
     some.text(max_size=6),
@@ -178,7 +173,7 @@ def test_options_are_taken_or_refused_in_one_line(options, few_digits, folder):
     arguments = [part for pair in options for part in pair]
 
     def prepare(config):
-        json.dumps(config.to_json())
+        assert Config.from_json(config.to_json()) == config
         raise Begun
 
     before, train.prepare = train.prepare, prepare
@@ -187,12 +182,11 @@ def test_options_are_taken_or_refused_in_one_line(options, few_digits, folder):
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = train.main([*arguments, "--out", str(folder / "new")])
     except Begun:
-        code = 2
-        err.write("begun\n")
+        code = 0
     except SystemExit as error:
         code = error.code
     finally:
         train.prepare = before
     assert code in (0, 2)
-    assert code == 0 or err.getvalue().count("\n") == 1
+    assert err.getvalue().count("\n") == (code == 2)
     assert not (folder / "new").exists()

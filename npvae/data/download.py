@@ -37,7 +37,7 @@ def download(urls, path, size, sha256, timeout=TIMEOUT, patience=PATIENCE, progr
         Appears only when the file is whole and its hash is right; until then the bytes lie in a temporary file beside
         it, which goes when this fails or is interrupted. Its folder is made.
     size : int
-        Bytes of the file; nothing more is read.
+        Bytes of the file; what is longer is given up.
     sha256 : str
         Hash of the file, in hexadecimal.
     timeout : (float, float)
@@ -50,7 +50,7 @@ def download(urls, path, size, sha256, timeout=TIMEOUT, patience=PATIENCE, progr
     Raises
     ------
     DownloadError
-        If no mirror has the file.
+        If no mirror has the file, whole, in time.
     OSError
         If it cannot be written.
     """

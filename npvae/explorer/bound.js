@@ -104,7 +104,7 @@ function makeBoundPanel(explorer) {
             cells.push(found.length > 1 ? inDigits(spread(found), 2) : "–", found.length);
             body.append(make("tr", {}, ...cells.map((cell) => make("td", {}, String(cell)))));
         });
-        const done = BOUND_SAMPLES.filter((K) => estimates.get(K).length);
+        const done = BOUND_SAMPLES.filter((K) => estimates.get(K).length > 1);
         const best = done.at(-1);
         summary.textContent = best
             ? inWords(best, elbo)

@@ -186,7 +186,8 @@ let pad; // as soon as there is an image for it
 
 function makePad() {
     pad = new Pad(element("pad"), element("pen"), explorer.shape, run.ink, () => {
-        explorer.x = run.binary ? pad.x.map((value) => Number(value >= 0.5)) : pad.x;
+        const image = pad.image();
+        explorer.x = run.binary ? image.map((value) => Number(value >= 0.5)) : image;
         change();
     });
     const erase = (erasing) => {

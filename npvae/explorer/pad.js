@@ -168,17 +168,16 @@ class Pad {
         this.changed();
     }
 
-    // The image, (D) in [0, 1].
-    get x() {
+    // The image, (D) in [0, 1]; where all of a picked one was rubbed out, the pad is an empty one from now on.
+    image() {
         if (this.picked) return this.picked;
         const { width, height } = this.canvas;
         const { data } = this.context.getImageData(0, 0, width, height);
         const drawing = new Grey(height, width);
         for (let i = 0; i < drawing.values.length; i++) drawing.values[i] = data[4 * i] / 255;
-        this.overPicked &&= drawing.extent(0) !== null; // nothing is left of it when all is rubbed out
-        const placed =
-            this.centre && !this.overPicked ? centred(drawing, this.shape) : drawing.means(this.grain);
-        return placed.values;
+        this.overPicked &&= drawing.extent(0) !== null;
+        const centre = this.centre && !this.overPicked;
+        return (centre ? centred(drawing, this.shape) : drawing.means(this.grain)).values;
     }
 
     stroke([x0, y0], [x1, y1]) {

@@ -103,8 +103,8 @@ function onDrag(canvas, moved, began = moved) {
     let dragging = null; // the pointer's number
     canvas.addEventListener("pointerdown", (event) => {
         if (event.button || dragging !== null) return;
+        canvas.setPointerCapture(event.pointerId);
         dragging = event.pointerId;
-        canvas.setPointerCapture(dragging);
         began(event);
     });
     canvas.addEventListener("pointermove", (event) => {

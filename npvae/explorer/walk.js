@@ -43,10 +43,10 @@ function makeWalkPanel(explorer) {
             if (!(event.key in steps)) return;
             event.preventDefault();
             const next = Float64Array.from(z);
-            plane.axes.forEach((axis, i) => {
-                const wanted = z[axis] + (steps[event.key][i] * plane.reach) / 40;
-                next[axis] = Math.min(plane.reach, Math.max(-plane.reach, wanted));
-            });
+            const i = steps[event.key].findIndex(Boolean);
+            const axis = plane.axes[i];
+            const wanted = z[axis] + (steps[event.key][i] * plane.reach) / 40;
+            next[axis] = Math.min(plane.reach, Math.max(-plane.reach, wanted));
             go(next);
         });
         for (const i of [0, 1]) {
