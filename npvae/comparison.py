@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from npvae.commands import UserError
@@ -16,6 +17,7 @@ from npvae.runs import Run, finite_number
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")
 TELL_NOTHING = ("data_dir", "epochs", "film")  # the epochs that were finished are a result, the others change no number
+AS_IT_IS = {"text.parse_math": False}  # a $ in the name of a run is no formula
 SHORT = 36  # characters of what differs, up to which that is the name in the legend
 
 
@@ -46,9 +48,9 @@ def compare(folders, out):
     differing = differences(configs)
     warning, results = incomparable(configs.values()), list(result_table(runs, metrics))  # all is read before the write
 
-    figure = curves(metrics, legend(differing), bound(configs.values()), warning)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as file:
+    with rc_context(AS_IT_IS), replacing(out) as file:
+        figure = curves(metrics, legend(differing), bound(configs.values()), warning)
         figure.savefig(file, format="png", dpi=120, bbox_inches="tight")
     lines = []
     if any(differing.values()):
@@ -68,7 +70,8 @@ def compare(folders, out):
 def short_names(paths):
     """As many of the last parts of each path as tell them all apart."""
     for count in itertools.count(1):
-        names = [str(Path(*path.parts[-count:])) for path in paths]
+        # a name need not be UTF-8
+        names = [str(Path(*path.parts[-count:])).encode(errors="backslashreplace").decode() for path in paths]
         if len(set(names)) == len(paths):
             return names
 

@@ -30,7 +30,7 @@ def replacing(path):
     its own, and the last to finish wins. The folder must be there.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}.part")
     try:
         with open(_locked(part, os.O_EXCL), "wb") as file:
             yield file
@@ -81,13 +81,14 @@ def remove_stale(*folders):
 def lock(path):
     """Hold a lock, which is a file at `path` as long as it is held; `Locked` if another process does.
 
-    The kernel lets go of it when the process ends, however it ends: what a killed one leaves is taken over.
+    Yields a function that tells whether the file is still there, or was removed with its folder. The kernel lets go of
+    the lock when the process ends, however it ends: what a killed one leaves is taken over.
     """
     descriptor = _locked(path)
     try:
         os.truncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield
+        yield lambda: _is_file_at(descriptor, path)
     finally:
         if _is_file_at(descriptor, path):
             os.unlink(path)
@@ -96,8 +97,9 @@ def lock(path):
 
 def _locked(path, flags=0, create=True):
     """The descriptor of a file at `path` that is locked until it is closed; `Locked` where another process has it."""
+    flags |= os.O_RDWR | os.O_CREAT * create | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
     while True:
-        descriptor = os.open(path, os.O_RDWR | flags | os.O_CREAT * create | getattr(os, "O_NONBLOCK", 0), 0o666)
+        descriptor = os.open(path, flags, 0o666)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(f"{path} is not a regular file")

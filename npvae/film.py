@@ -136,7 +136,7 @@ class Camera:
         place = {"step": training.step, "epoch": examples / count, "examples": examples}
         fields = look(training.vae, self.dataset)
         if all(np.isfinite(value).all() for value in fields.values()):
-            with replacing(self.run.frames / file_name(training.step)) as file:
+            with self.run.replacing(self.run.frames / file_name(training.step)) as file:
                 write_arrays(file, place | fields)
 
 

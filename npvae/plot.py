@@ -3,10 +3,11 @@
 import sys
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from npvae.commands import command
-from npvae.comparison import COLOURS, compare, panels
+from npvae.comparison import AS_IT_IS, COLOURS, compare, panels
 from npvae.data.pixels import batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.files import replacing
@@ -227,6 +228,8 @@ def bounds(run):
 
     def pick(result):
         losses = {int(k): finite_number(value["mean"]) for k, value in result["iwae_loss"].items()}
+        if not all(1 <= k <= 10_000_000 for k in losses):  # more than the command takes
+            raise ValueError("bounds of impossible numbers of samples")
         return (
             losses,
             finite_number(result["elbo_loss"]["mean"]),
@@ -282,12 +285,13 @@ def draw(run, names, *model):
     for name in names:
         path = run.images / f"{name}.png"
         try:
-            figure = OF_THE_RUN[name](run) if name in OF_THE_RUN else OF_THE_MODEL[name](*model)
+            with rc_context(AS_IT_IS):
+                figure = OF_THE_RUN[name](run) if name in OF_THE_RUN else OF_THE_MODEL[name](*model)
+                with replacing(path) as file:
+                    figure.savefig(file, format="png", dpi=120, bbox_inches="tight")
         except NotApplicable as reason:
             outcome[name] = f"no {path.name}: {reason}"
             continue
-        with replacing(path) as file:
-            figure.savefig(file, format="png", dpi=120, bbox_inches="tight")
         outcome[name] = str(path)
     return outcome
 

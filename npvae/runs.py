@@ -11,8 +11,10 @@ import dataclasses
 import io
 import json
 import math
+import os
 import re
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 
@@ -48,6 +50,7 @@ class Run:
 
     def __init__(self, folder, config):
         self.folder, self.config = Path(folder), config
+        self.is_held = None  # a function, while this run is locked
         self.settings = self.folder / "config.json"
         self.checkpoint = self.folder / "checkpoint.npz"
         self.metrics_file = self.folder / "metrics.csv"
@@ -82,9 +85,12 @@ class Run:
     def lock(self):
         """Be the only process that trains this run, and remove the temporary files of those that were killed."""
         try:
-            with lock(self.folder / ".lock"):
+            with lock(self.folder / ".lock") as self.is_held:
                 remove_stale(self.folder, self.frames, self.images)
-                yield
+                try:
+                    yield
+                finally:
+                    self.is_held = None
         except Locked as error:
             raise UserError(f"{self.folder} is being trained by {error}: wait for it, or stop it") from error
 
@@ -94,8 +100,28 @@ class Run:
         try:
             yield
         except BaseException:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.remove()
             raise
+
+    def remove(self):
+        """Remove the folder with all that is in it; where its name is a link, the folder behind stays, and is empty."""
+        if self.is_held and not self.is_held():
+            return  # what is there now is another's
+        shutil.rmtree(os.path.realpath(self.folder), ignore_errors=True)
+        if self.folder.is_symlink():
+            os.makedirs(os.path.realpath(self.folder), exist_ok=True)
+
+    @contextlib.contextmanager
+    def replacing(self, path):
+        """As `files.replacing`, in this run only: not in another that was made where this one was removed."""
+        self.require_held()
+        with replacing(path) as file:
+            yield file
+
+    def require_held(self):
+        """A UserError where the folder that was locked is not there any more."""
+        if self.is_held and not self.is_held():
+            raise UserError(f"{self.folder} is gone, and with it what was trained")
 
     @classmethod
     def open(cls, folder, data_dir=""):
@@ -111,7 +137,7 @@ class Run:
 
     def save_config(self, config):
         self.config = config
-        with replacing(self.settings) as file:
+        with self.replacing(self.settings) as file:
             file.write(config.to_json().encode())
 
     def metrics(self):
@@ -122,12 +148,15 @@ class Run:
             if tuple(header) != COLUMNS:
                 raise ValueError("its columns are those of another version of npvae")
             return [
-                {name: text if name in TEXT_COLUMNS else float(text) for name, text in zip(COLUMNS, row, strict=True)}
+                {
+                    name: text if name in TEXT_COLUMNS else finite_number(float(text))
+                    for name, text in zip(COLUMNS, row, strict=True)
+                }
                 for row in rows
             ]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, csv.Error) as error:
+        except (OSError, ValueError, TypeError, csv.Error) as error:
             raise UserError(f"{path} is not the metrics of a run: {error}") from error
 
     def write_metrics(self, rows):
@@ -141,7 +170,7 @@ class Run:
                     for name in COLUMNS
                 ]
             )
-        with replacing(self.metrics_file) as file:
+        with self.replacing(self.metrics_file) as file:
             file.write(text.getvalue().encode())
 
     def evaluated(self, pick):
@@ -159,7 +188,7 @@ class Run:
 
     def save_checkpoint(self, state):
         """Write a dict of name to array, and the settings; no time and no path: the same state makes the same bytes."""
-        with replacing(self.checkpoint) as file:
+        with self.replacing(self.checkpoint) as file:
             write_arrays(file, state | {"settings": np.array(json.dumps(self.config.fixed()))})
 
     def load_checkpoint(self):
@@ -168,14 +197,16 @@ class Run:
             state = read_arrays(self.checkpoint, MEMBERS)
         except FileNotFoundError as error:
             raise UserError(f"{self.folder} has no checkpoint.npz: the run stopped before it saved one") from error
-        except OSError:
-            raise
         except Exception as error:  # a damaged zip file raises whatever its damaged bytes lead to
+            if isinstance(error, OSError) and error.filename:
+                raise
             raise UserError(f"{self.checkpoint} is broken ({type(error).__name__}: {error})") from error
+        if "losses" in state and "settings" not in state:
+            raise UserError(f"{self.checkpoint} is broken: it has no 'settings'")
         self.require_same_settings(str(state.pop("settings", "{}")))  # an older version has none
         for name in ("epoch", "examples"):
             restore(np.zeros((), np.int64), state, name, self.checkpoint)
-            if state[name] < 0:
+            if not 0 <= state[name] <= 10**9:
                 raise UserError(f"{self.checkpoint} stands at {name} {state[name]}: it is broken")
         return state
 
@@ -252,7 +283,12 @@ def read_arrays(path, members=re.compile(r"\w+")):
             for name in names:
                 if not members.fullmatch(name) or names.count(name) > 1:
                     raise ValueError(f"a member {name!r} that does not belong there")
+            end = 0  # one follows upon the other: no byte is left out
             for member in archive.infolist():
+                if member.header_offset != end or member.comment:
+                    raise ValueError(f"{member.filename} is not where it should be")
+                file.seek(end + 26)
+                end += 30 + sum(struct.unpack("<HH", file.read(4))) + member.compress_size
                 if member.compress_type != zipfile.ZIP_STORED:
                     raise ValueError(f"{member.filename} is packed")
                 with archive.open(member) as stream:
@@ -263,6 +299,8 @@ def read_arrays(path, members=re.compile(r"\w+")):
                     promised = stream.tell() + math.prod(shape) * dtype.itemsize
                     if dtype.hasobject or min(shape, default=0) < 0 or promised != member.file_size:
                         raise ValueError(f"{member.filename} holds {member.file_size} bytes for {dtype} {shape}")
+            if end != archive.start_dir or archive.comment:
+                raise ValueError("more than its members")
         file.seek(0)
         with np.load(file, allow_pickle=False) as archive:
             return dict(archive)

@@ -7,7 +7,6 @@ import errno
 import itertools
 import os
 import shlex
-import shutil
 import signal
 import sys
 import time
@@ -150,7 +149,7 @@ def prepare(config):
     """Load the data that the settings name: (settings with what they were resolved to, dataset, training)."""
     dataset = load_data(config)
     # a run finds its data again from any folder, and never falls back to others
-    config = dataclasses.replace(config, dataset=dataset.name, data_dir=str(data_folder(config.data_dir).resolve()))
+    config = dataclasses.replace(config, dataset=dataset.name, data_dir=os.path.realpath(data_folder(config.data_dir)))
     return config, dataset, Training(config, dataset)
 
 
@@ -189,7 +188,7 @@ def threads_advice():
 
 def folder_name(text):
     """A name for a folder, for argparse."""
-    if not text.strip() or not text.isprintable():
+    if not text.strip() or any(c < " " or "\x7f" <= c < "\xa0" for c in text):  # control characters
         raise argparse.ArgumentTypeError(f"{text!r} is no name for a folder")
     return text
 
@@ -206,7 +205,7 @@ def resume(options, stack):
         raise UserError("--out cannot be given with --resume: a resumed run stays where it is")
     run = Run.open(options.resume)
     stack.enter_context(run.lock())
-    run = Run.open(options.resume)  # as it is now that nobody else writes it
+    run.config = Run.open(options.resume).config  # as it is now that nobody else writes it
     config = dataclasses.replace(run.config, **given_settings(options))
     for field in dataclasses.fields(Config):
         before, now = getattr(run.config, field.name), getattr(config, field.name)
@@ -264,13 +263,12 @@ def work(options, stack):
                 fit(training, run, dataset, stop)
         except MemoryError:
             if options.resume is None and training.step == 0:
-                shutil.rmtree(run.folder)  # no step of this run will ever fit
+                run.remove()  # no step of it will ever fit
             raise
         except BrokenPipeError:  # of the output: told by nobody, as by every command
             raise
         except OSError as error:
-            if not run.folder.is_dir():
-                raise UserError(f"{run.folder} is gone, and with it what was trained") from error
+            run.require_held()
             if stop.signal and error.errno == errno.EIO:  # of the terminal, which has gone and cannot show a bar
                 training.save(run)
                 return 128 + stop.signal
@@ -293,6 +291,7 @@ def finish(training, run, dataset):
     """Draw the basic pictures and say what came out."""
     from npvae import plot  # matplotlib takes a second to import: not before it is needed
 
+    run.require_held()
     last = training.rows[-1]
     after = f"{last['epoch']:.0f} epoch{'s' * (last['epoch'] > 1)}, {last['seconds']:.0f} s"
     loss = f"test loss ({run.config.bound}) {last['test_loss']:.2f} nats per example"

@@ -122,14 +122,17 @@ class Training:
         state = state or run.load_checkpoint()
         if not np.array_equal(state.get("data"), self.data):
             raise UserError(f"{run.folder} was trained on other images or labels than these {len(self.images):,}")
+        if "image_shape" in state and run.kind(state) != (self.vae.image_shape, self.vae.classes):
+            raise UserError(f"{run.checkpoint} is of other images or labels than the data: it is broken")
         for name, array in self.arrays().items():
             restore(array, state, name, run.checkpoint)
-        if self.examples > len(self.images) or self.arrays().get("optimizer.t", self.step) != self.step:
+        sound = self.examples <= len(self.images) and (self.examples > 0) == (self.sums[3] > 0)
+        if not sound or self.arrays().get("optimizer.t", self.step) != self.step:
             raise UserError(f"{run.checkpoint} stands at epoch {self.epoch}, example {self.examples}: it is broken")
         self.rows = self.load_rows(run, state)
         try:
             self.rng.bit_generator.state = json.loads(str(state["random_state"]))
-        except (KeyError, ValueError, TypeError, OverflowError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(f"{run.checkpoint} has no random state that NumPy can go on from: {error}") from error
 
     def load_rows(self, run, state):
@@ -144,6 +147,8 @@ class Training:
             raise UserError(f"{run.checkpoint} holds losses of {len(state['losses'])} epochs, expected {epochs}")
         losses = np.zeros((epochs, len(LOSSES)))
         restore(losses, state, "losses", run.checkpoint)
+        if not np.array_equal(losses[:, LOSSES.index("epoch")], np.arange(1, epochs + 1)):
+            raise UserError(f"{run.checkpoint} holds losses of other epochs than 1 to {epochs}: it is broken")
         try:
             seconds = [row["seconds"] for row in run.metrics()][:epochs]
         except UserError:

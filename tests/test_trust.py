@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from npvae import evaluate, explore, plot, train
+from npvae.commands import UserError
 from npvae.config import Config
 from npvae.data.datasets import load
 from npvae.files import lock, replacing
@@ -113,6 +114,44 @@ def test_a_folder_that_vanishes_ends_the_training_and_does_not_come_back(few_dig
     assert process.returncode == 2
     assert err == f"python -m npvae.train: {tmp_path / 'run'} is gone, and with it what was trained\n"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_training_whose_folder_was_replaced_leaves_the_new_run_alone(few_digits, tmp_path):
+    run = a_run(tmp_path / "run", few_digits, checkpoint_every=1e6)
+    training, dataset = Training(run.config, load(str(few_digits))), load(str(few_digits))
+    with run.lock():
+        shutil.rmtree(run.folder)
+        other = a_run(tmp_path / "run", few_digits, seed=1)
+        before = {path: path.read_bytes() for path in other.folder.iterdir()}
+        with train.StopRequest() as stop, pytest.raises(UserError, match="is gone, and with it what was trained"):
+            train.fit(training, run, dataset, stop)
+        run.remove()  # as after a failure
+    assert {path: path.read_bytes() for path in other.folder.iterdir()} == before
+
+
+def test_a_run_that_cannot_be_begun_behind_a_link_leaves_its_folder_free(few_digits, tmp_path, monkeypatch, refused):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Run, "save_checkpoint", fail)
+    refused(train.main, ["--dataset", few_digits, *SMALL, "--out", tmp_path / "link"])
+    assert list((tmp_path / "folder").iterdir()) == []
+    monkeypatch.undo()
+    assert train.main(["--dataset", str(few_digits), *SMALL, "--epochs", "1", "--out", str(tmp_path / "link")]) == 0
+
+
+def test_a_lock_that_is_a_link_or_a_pipe_is_refused_and_what_it_points_to_is_left(few_digits, tmp_path, refused):
+    run = a_run(tmp_path / "run", few_digits)
+    (tmp_path / "precious").write_text("precious")
+    (run.folder / ".lock").symlink_to(tmp_path / "precious")
+    assert ".lock" in refused(train.main, ["--resume", run.folder])
+    assert (tmp_path / "precious").read_text() == "precious"
+    (run.folder / ".lock").unlink()
+    os.mkfifo(run.folder / ".lock")
+    assert ".lock is not a regular file" in refused(train.main, ["--resume", run.folder])
 
 
 def test_a_folder_that_a_kill_left_empty_can_be_used(few_digits, tmp_path):
@@ -339,6 +378,25 @@ def test_a_checkpoint_that_npvae_would_not_have_written_takes_no_memory(how, fin
         assert f"{path} is broken" in refused(main, [*arguments, tmp_path / "run"])
 
 
+def test_no_single_bit_of_a_checkpoint_s_directory_takes_a_member_away(finished, tmp_path):
+    """A longer comment, for example, would hide the members after it, and the settings are the last."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    whole, state = run.checkpoint.read_bytes(), run.load_checkpoint()
+    start = whole.index(b"PK\x01\x02")
+    rng = np.random.default_rng(0)
+    for at in rng.choice(8 * (len(whole) - start), 600, replace=False):
+        damaged = bytearray(whole)
+        damaged[start + at // 8] ^= 1 << at % 8
+        run.checkpoint.write_bytes(damaged)
+        try:
+            found = run.load_checkpoint()
+        except UserError:
+            continue
+        assert found.keys() == state.keys()
+        assert all(np.array_equal(found[name], state[name]) for name in state)
+
+
 def pickled():
     file = io.BytesIO()
     np.lib.format.write_array(file, np.array([{}], object), allow_pickle=True)
@@ -360,6 +418,8 @@ def test_settings_that_are_no_settings_are_refused(main, text, tmp_path, refused
         lambda result: json.dumps(result | {"iwae_loss": {"1": {"mean": "text"}}}),
         lambda result: json.dumps(result | {"elbo_loss": {"mean": float("nan")}}),
         lambda result: json.dumps(result | {"elbo_loss": None}),
+        lambda result: json.dumps(result | {"iwae_loss": {"9" * 20: {"mean": 1.0}}}),
+        lambda result: json.dumps(result | {"iwae_loss": {"9" * 400: {"mean": 1.0}}}),
     ],
 )
 def test_an_evaluation_without_numbers_is_refused(change, finished, tmp_path, refused):
@@ -466,6 +526,16 @@ def test_pictures_of_high_and_narrow_images_are_of_a_size_that_can_be_drawn():
     images = np.zeros((20, 2000), np.float32)
     width, height = plot.picture("title", images, 10, (2000, 1)).get_size_inches()
     assert width * height * 120**2 < 20e6  # pixels
+
+
+@pytest.mark.parametrize("name", [b"$\\frac$", b"n\xff"])
+def test_runs_of_any_name_are_compared(name, few_digits, tmp_path):
+    folders = [tmp_path / "other", tmp_path / os.fsdecode(name)]
+    for seed, folder in enumerate(folders):
+        arguments = ["--dataset", few_digits, *SMALL, "--epochs", 1, "--seed", seed, "--out", folder]
+        assert train.main(list(map(str, arguments))) == 0
+    assert plot.main([*map(str, folders), "--out", str(tmp_path / "both.png")]) == 0
+    assert (tmp_path / "both.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "a\x1b[2J"])

@@ -189,7 +189,7 @@ def _load_folder(name):
     missing = [file for file in FILES if _find(folder, file) is None]
     if missing:
         raise UserError(f"{folder}: no {' or '.join(missing)} (plain or .gz) in this folder")
-    return _read_four(str(folder.resolve()), "the files of this folder", folder)
+    return _read_four(os.path.realpath(folder), "the files of this folder", folder)
 
 
 def _find(folder, file):
