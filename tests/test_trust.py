@@ -466,10 +466,11 @@ def test_a_disk_without_room_is_told_with_the_file_and_how_to_go_on(few_digits, 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_output_that_has_no_room_is_one_line(finished):
+def test_output_that_has_no_room_is_one_line(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
     for module in ("evaluate", "plot"):
         with open("/dev/full", "w") as full:
-            arguments = [sys.executable, "-m", f"npvae.{module}", finished[0]]
+            arguments = [sys.executable, "-m", f"npvae.{module}", tmp_path / "run"]
             process = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
         assert process.returncode == 2
         assert re.fullmatch(rf"python -m npvae.{module}: .*No space left on device\n", process.stderr)
