@@ -38,7 +38,6 @@ COLUMNS = (
 LOSSES = tuple(name for name in COLUMNS if name not in (*TEXT_COLUMNS, "seconds"))  # of an epoch, in the checkpoint
 FORMATS = dict.fromkeys(("epoch", "examples", "samples", "beta", "learning_rate"), "{:.10g}")
 
-
 # what may be in a checkpoint
 MEMBERS = re.compile(
     r"parameters|epoch|examples|sums|losses|data|random_state|image_shape|classes|settings|optimizer\.\w+"

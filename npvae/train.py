@@ -156,14 +156,10 @@ def prepare(config):
 def start(options, stack):
     """Make a new run of the given settings, locked until `stack` is left: (run, dataset, training)."""
     config = Config(**given_settings(options))
-    if (
-        options.out is not None
-        and os.path.lexists(options.out)
-        and not (os.path.isdir(options.out) and is_free(Path(options.out)))
-    ):
-        raise UserError(taken(options.out))
-    config, dataset, training = prepare(config)
     out = options.out
+    if out is not None and os.path.lexists(out) and not (os.path.isdir(out) and is_free(Path(out))):
+        raise UserError(taken(out))
+    config, dataset, training = prepare(config)
     if out is None:
         out = free_name(f"{Path(dataset.name).name}-{datetime.now():%Y%m%d-%H%M%S}")
     run = Run.create(out, config, stack)
