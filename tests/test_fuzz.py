@@ -25,7 +25,7 @@ from npvae.plot import bounds
 from npvae.runs import Run
 from npvae.training import Training
 
-EXAMPLES = int(os.environ.get("NPVAE_FUZZ", 150))
+EXAMPLES = int(os.environ.get("NPVAE_FUZZ", 80))
 fuzz = settings(
     max_examples=EXAMPLES,
     deadline=None,
