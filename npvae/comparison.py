@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from npvae.commands import UserError
-from npvae.config import Config, option_name
+from npvae.config import EXTENDABLE, Config, option_name
 from npvae.evaluate import ENOUGH
 from npvae.files import replacing
 from npvae.runs import Run, finite_number
@@ -16,7 +16,7 @@ from npvae.runs import Run, finite_number
 # of Okabe & Ito 2008, without the yellow, which is too light for a line; with the styles, for 28 runs
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")
-TELL_NOTHING = ("data_dir", "epochs", "film")  # the epochs that were finished are a result, the others change no number
+TELL_NOTHING = {*EXTENDABLE} - {"dataset"}  # the epochs that were finished are a result, the others change no number
 AS_IT_IS = {"text.parse_math": False}  # a $ in the name of a run is no formula
 SHORT = 36  # characters of what differs, up to which that is the name in the legend
 

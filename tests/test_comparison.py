@@ -25,7 +25,7 @@ def run(tmp_path, monkeypatch):
 
 
 def test_the_table_names_exactly_what_differs_and_the_last_epoch(run, capsys):
-    run("runs/a", seed=3, data_dir="/here")
+    run("runs/a", seed=3, data_dir="/here", checkpoint_every=5.0)
     run("runs/b", latent=5, learning_rate_schedule=("1:5e-4",), data_dir="/there", epochs=9, finished=1)
     assert plot.main(["runs/a", "runs/b", "--out", "pictures/both.png"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
