@@ -144,7 +144,7 @@ class Training:
                 raise UserError(f"{run.metrics_file} has {len(rows)} of {epochs} finished epochs")
             return rows
         if np.shape(state["losses"]) != (epochs, len(LOSSES)):  # before as much is allocated
-            raise UserError(f"{run.checkpoint} holds losses of {len(state['losses'])} epochs, expected {epochs}")
+            raise UserError(f"{run.checkpoint} holds losses {np.shape(state['losses'])}, expected {epochs} epochs")
         losses = np.zeros((epochs, len(LOSSES)))
         restore(losses, state, "losses", run.checkpoint)
         if not np.array_equal(losses[:, LOSSES.index("epoch")], np.arange(1, epochs + 1)):

@@ -335,6 +335,14 @@ def test_a_checkpoint_of_more_epochs_than_it_has_losses_of_is_refused(epoch, opt
     assert str(run.checkpoint) in refused(train.main, ["--resume", run.folder])
 
 
+@pytest.mark.parametrize("losses", [np.float64(7), np.zeros(12), np.zeros((2, 12)), np.ones((3, 12))])
+def test_losses_of_other_epochs_are_refused(losses, finished, tmp_path, refused):
+    shutil.copytree(finished[0], tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    run.save_checkpoint(run.load_checkpoint() | {"losses": losses})
+    assert str(run.checkpoint) in refused(train.main, ["--resume", run.folder])
+
+
 @pytest.mark.parametrize("t", [-1, 0, 31, 10**12])
 def test_an_optimizer_that_counts_other_steps_than_were_made_is_refused(t, finished, tmp_path, refused):
     shutil.copytree(finished[0], tmp_path / "run")
