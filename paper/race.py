@@ -1,0 +1,244 @@
+"""What the racers of Figures 2 and 3 share: the paper's set-up, one state that can be stopped, and a table of results.
+
+A racer is a method, an optimizer and a model on one data set. Of each, `paper/runs/` keeps a checkpoint with all that
+changes, so that an interrupted race goes on where it was, bit for bit; the table has a row for each measurement.
+"""
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from wake_sleep import dream, sleep, wake
+
+from npvae import VAE
+from npvae.data.datasets import load
+from npvae.data.pixels import batch
+from npvae.evaluate import loss_terms
+from npvae.files import replacing
+from npvae.optimizers import OPTIMIZERS
+
+FOLDER = Path(__file__).parent
+RUNS = FOLDER / "runs"
+BATCH = 100  # M, and L = 1: section 5
+ADAGRAD_RATES = (0.01, 0.02, 0.1)  # the best on the training set after the first examples: section 5
+ADAM_RATES = (0.001,)  # its default
+TRIAL = 100_000  # examples after which a learning rate is chosen
+STANDING = (
+    100  # steps in which Adagrad only gathers squares: in the first its gradients would all be divided by themselves
+)
+MEASURED = 10_000  # training examples on which the bound is measured, and as many test examples
+CHECKPOINT_EVERY = 60  # seconds
+
+
+@dataclass(frozen=True)
+class Racer:
+    """Who races, on what: all that decides a result."""
+
+    dataset: str
+    training_examples: int
+    hidden: int
+    latent: int
+    method: str  # of METHODS
+    optimizer: str = "adagrad"
+    seed: int = 0
+
+    @property
+    def name(self):
+        return "-".join(map(str, [self.dataset, self.training_examples, *list(vars(self).values())[2:]]))
+
+
+class Race:
+    """A racer under way: model, optimizer, random numbers, and what was measured so far.
+
+    `arrays` holds all that a step changes but the state of the generator, name → array.
+    """
+
+    def __init__(self, racer, learning_rate, images):
+        self.racer, self.images = racer, images
+        self.rng = np.random.default_rng(racer.seed)
+        likelihood = "gaussian" if racer.dataset == "frey" else "bernoulli"
+        self.vae = VAE(images.shape[1], [racer.hidden], racer.latent, likelihood=likelihood, zeros=True)
+        start(self.vae, self.rng)
+        self.learning_rate = learning_rate
+        self.optimizer = OPTIMIZERS[racer.optimizer](self.vae.parameters, learning_rate)
+        self.step = METHODS[racer.method]
+        self.arrays = {name: np.zeros(()) for name in ("examples", "steps", "seconds")}
+        self.arrays |= {"parameters": self.vae.parameters.values}
+        self.arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.state.items()}
+        self.rows = []
+
+    def descend(self):
+        """Step along the gradient that a method has left, of its loss and −log p(θ)."""
+        add_prior(self.vae, len(self.images))
+        standing = self.racer.optimizer == "adagrad" and self.arrays["steps"] < STANDING
+        self.optimizer.learning_rate = 0 if standing else self.learning_rate
+        self.optimizer.step()
+        self.arrays["steps"] += 1
+
+    def draw_batch(self):
+        return batch(self.images, self.rng.integers(0, len(self.images), BATCH))  # with replacement, as the authors
+
+    def run(self, examples, path=None):
+        """Go on until so many examples are done, keeping checkpoints at `path`."""
+        saved = time.perf_counter()
+        while self.arrays["examples"] < examples:
+            began = time.perf_counter()
+            self.arrays["examples"] += self.step(self)
+            self.arrays["seconds"] += time.perf_counter() - began
+            if path and time.perf_counter() - saved > CHECKPOINT_EVERY:
+                self.save(path)
+                saved = time.perf_counter()
+
+    def save(self, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texts = {"rng": json.dumps(self.rng.bit_generator.state), "rows": json.dumps(self.rows)}
+        with replacing(path) as file:
+            np.savez(file, learning_rate=self.learning_rate, **texts, **self.arrays)
+
+    def load(self, path):
+        with np.load(path) as saved:
+            for name, array in self.arrays.items():
+                array[...] = saved[name]
+            self.learning_rate = saved["learning_rate"].item()
+            self.rng.bit_generator.state = json.loads(saved["rng"].item())
+            self.rows = json.loads(saved["rows"].item())
+
+
+def start(vae, rng):
+    """The authors' start: weights from N(0, 0.01²); biases, and all that a log-variance is computed from, zero."""
+    for name, array in vae.parameters.views.items():
+        if name.endswith(".W"):
+            array[...] = rng.normal(0, 0.01, array.shape)
+    vae.encoder.layers[-1].W[:, vae.latent :] = 0
+    vae.decoder.layers[-1].W[:, vae.pixels :] = 0  # none where pixels are Bernoulli
+
+
+def add_prior(vae, training_examples):
+    """Add the derivative of −log p(θ) / N, p(θ) = N(0, I) on the decoder's weights (section 5: a small weight decay)."""
+    for dense in vae.decoder.layers[::2]:
+        d_W = dense.d_W
+        d_W += dense.W / training_examples
+
+
+def aevb(race):
+    """A step of Algorithm 1: −ELBO with the KL in closed form (eq. 10)."""
+    x = race.draw_batch()
+    race.vae.loss(x, race.rng.standard_normal((1, len(x), race.vae.latent), np.float32))
+    race.vae.backward()
+    race.descend()
+    return len(x)
+
+
+def wake_sleep(race):
+    """A step on a batch of data and a batch of dreams; each writes its half of the gradient."""
+    x = race.draw_batch()
+    wake(race.vae, x, race.rng.standard_normal((1, len(x), race.vae.latent), np.float32))
+    sleep(race.vae, *dream(race.vae, len(x), race.rng))
+    race.descend()
+    return len(x)
+
+
+METHODS = {"aevb": aevb, "wake-sleep": wake_sleep}
+
+
+def elbos(race, test_images):
+    """The bound on the first training and test examples, in nats per example: what Figure 2 shows."""
+    splits = {"train": race.images, "test": test_images}
+    return {split: -loss_terms(race.vae, images[:MEASURED])["loss"].mean().item() for split, images in splits.items()}
+
+
+def images_of(racer):
+    """(training, test) images: of MNIST the first 50,000 are trained on, as by the authors."""
+    dataset = load(racer.dataset)
+    return dataset.train_images[: racer.training_examples], dataset.test_images
+
+
+def best_rate(racer, images):
+    """The paper's choice: the learning rate whose bound on the training set is best after the first examples."""
+    rates = ADAGRAD_RATES if racer.optimizer == "adagrad" else ADAM_RATES
+    if len(rates) == 1:
+        return rates[0]
+    bounds = []
+    for rate in rates:
+        race = Race(racer, rate, images)
+        with np.errstate(all="ignore"):  # a rate that is too large: its bound is NaN
+            race.run(TRIAL)
+            bounds.append(elbos(race, images)["train"])
+    return rates[int(np.argmax(np.nan_to_num(bounds, nan=-np.inf)))]
+
+
+def compete(racer, marks, measure=elbos):
+    """Run a racer through these numbers of examples, or on from its checkpoint; returns its rows of the table."""
+    train, test = images_of(racer)
+    path = RUNS / f"{racer.name}.npz"
+    if path.exists():
+        race = Race(racer, 0.0, train)
+        race.load(path)
+    else:
+        race = Race(racer, best_rate(racer, train), train)
+    for mark in marks:
+        if race.rows and mark <= race.rows[-1]["examples"]:
+            continue
+        race.run(mark, path)
+        row = vars(racer) | {"learning_rate": race.learning_rate, "examples": int(race.arrays["examples"])}
+        row |= {"minutes": round(race.arrays["seconds"].item() / 60, 2)}
+        race.rows.append(row | {name: round(value, 2) for name, value in measure(race, test).items()})
+        race.save(path)
+    return race.rows
+
+
+def rows_of(racer):
+    """What a racer's checkpoint has measured so far; none where there is no checkpoint."""
+    path = RUNS / f"{racer.name}.npz"
+    if not path.exists():
+        return []
+    with np.load(path) as saved:
+        return json.loads(saved["rows"].item())
+
+
+def read_table(path):
+    """The rows of a table, a list of dicts whose values are numbers where they can be."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{name: number_or_text(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def number_or_text(value):
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def update_table(path, racers):
+    """Write the table of these racers: of each the rows of its checkpoint, or else those that the table has."""
+    old = read_table(path) if path.exists() else []
+    table = []
+    for racer in racers:
+        named = {name: number_or_text(str(value)) for name, value in vars(racer).items()}
+        table += rows_of(racer) or [row for row in old if named.items() <= row.items()]
+    if table:
+        with replacing(path) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+            writer = csv.DictWriter(text, table[0])
+            writer.writeheader()
+            writer.writerows(table)
+            text.flush()
+            text.detach()
+    return table
+
+
+def compete_all(racers, marks, jobs, measure=elbos):
+    """Let racers compete, `jobs` at a time, each in a process of its own; yields each when it is through."""
+    # a worker computes with one thread: two that share the cores would wait for each other
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(compete, racer, marks, measure): racer for racer in racers}
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
