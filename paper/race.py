@@ -121,7 +121,7 @@ def start(vae, rng):
 
 
 def add_prior(vae, training_examples):
-    """Add the derivative of −log p(θ) / N, p(θ) = N(0, I) on the decoder's weights (section 5: a small weight decay)."""
+    """Add the derivative of −log p(θ) / N, with p(θ) = N(0, I) on the decoder's weights: section 5, weight decay."""
     for dense in vae.decoder.layers[::2]:
         d_W = dense.d_W
         d_W += dense.W / training_examples
