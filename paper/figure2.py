@@ -3,9 +3,10 @@
 import argparse
 
 import numpy as np
-from race import FOLDER, Racer, compete_all, update_table
+from matplotlib.figure import Figure
+from race import FOLDER, Racer, compete_all, published, update_table
 
-TABLE = FOLDER / "figure2.csv"
+TABLE, PICTURE = FOLDER / "figure2.csv", FOLDER / "figure2.png"
 LATENTS = {"mnist": (20, 10, 3, 5, 200), "frey": (20, 10, 2, 5)}
 SETUPS = {"mnist": (50_000, 500), "frey": (1600, 200)}  # training examples, hidden units
 CONTESTANTS = (("aevb", "adagrad"), ("wake-sleep", "adagrad"), ("aevb", "adam"))
@@ -17,10 +18,50 @@ RACERS = [
 ]
 
 
+CURVES = (("wake-sleep", "adagrad", "#D55E00"), ("aevb", "adagrad", "#0072B2"), ("aevb", "adam", "#009E73"))
+NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep"}
+TITLES = {"mnist": "MNIST", "frey": "Frey faces"}
+PUBLISHED = {"mnist": "MNIST", "frey": "Frey Face"}
+LIMITS = {"mnist": (-150, -95), "frey": (300, 1600)}
+
+
 def marks(examples):
     """Numbers of examples at which the bound is measured, up to so many: eight in each decade, from 100,000."""
     steps = 10 ** (5 + np.arange(0, 8 * 4) / 8)
     return [int(round(mark, -4)) for mark in steps if mark <= examples * 1.001]
+
+
+def of(rows, **settings):
+    """The rows of a table that have these settings."""
+    return [row for row in rows if settings.items() <= row.items()]
+
+
+def draw(rows):
+    """The bounds over the published ones, which are pale: test solid, training dotted."""
+    figure = Figure(figsize=(11, 5.4), layout="constrained")
+    axes = figure.subplots(2, 5)
+    lines = {}
+    for i, (dataset, latents) in enumerate(LATENTS.items()):
+        for axis, latent in zip(axes[i], sorted(latents), strict=False):
+            axis.set_title(f"{TITLES[dataset]}, {latent} latents", fontsize=10)
+            for method, optimizer, colour in CURVES:
+                for split, style in (("test", "-"), ("train", ":")):
+                    if optimizer == "adagrad":
+                        x, y = published(2, PUBLISHED[dataset], latent, method, split)
+                        axis.plot(x, y, style, color=colour, alpha=0.35, linewidth=2.5 if split == "test" else 1.5)
+                    ours = of(rows, dataset=dataset, latent=latent, method=method, optimizer=optimizer)
+                    x, y = [row["examples"] for row in ours], [row[split] for row in ours]
+                    (line,) = axis.plot(x, y, style, color=colour, linewidth=1)
+                    lines.setdefault(f"{NAMES[method]}, {optimizer.capitalize()}, {split}", line)
+            axis.set(xscale="log", xlim=(1e5, 1.2e8), ylim=LIMITS[dataset])
+            axis.tick_params(labelsize=8)
+            axis.spines[["top", "right"]].set_visible(False)
+        axes[i][0].set_ylabel("ELBO, nats per image", fontsize=9)
+    for axis in axes[1]:
+        axis.set_xlabel("training examples evaluated", fontsize=9)
+    axes[1][4].axis("off")
+    axes[1][4].legend(lines.values(), lines, loc="center", fontsize=8, frameon=False, title="pale: as published")
+    figure.savefig(PICTURE, dpi=130)
 
 
 def main():
@@ -32,7 +73,9 @@ def main():
     racers = [racer for racer in RACERS if not options.racers or any(part in racer.name for part in options.racers)]
     for racer in compete_all(racers, marks(options.examples), options.jobs):
         table = update_table(TABLE, RACERS)
-        print(racer.name, *list(table[-1].values())[-5:], flush=True)
+        last = of(table, **vars(racer))[-1]
+        print(f"{racer.name}: {last['train']} train, {last['test']} test after {last['minutes']} minutes", flush=True)
+    draw(update_table(TABLE, RACERS))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,52 @@
+"""Figures 4 and 5: the latent planes of MNIST and the Frey faces, and samples: `python paper/figures45.py`."""
+
+import argparse
+
+import numpy as np
+from matplotlib.figure import Figure
+from race import FOLDER, Racer, add_options, compete_all, load_race
+
+from npvae.film import plane
+from npvae.plot import tile
+
+SHAPES = {"mnist": (28, 28), "frey": (28, 20)}
+PLANES = {Racer("frey", 1600, 200, 2, "aevb", "adam"): 10, Racer("mnist", 50_000, 500, 2, "aevb", "adam"): 20}
+SAMPLES = [Racer("mnist", 50_000, 500, latent, "aevb", "adam") for latent in (2, 5, 10, 20)]
+
+
+def panel(axis, racer, images, columns, title):
+    ink = racer.dataset != "frey"
+    axis.imshow(tile(images, columns, SHAPES[racer.dataset]), cmap="gray_r" if ink else "gray", vmin=0, vmax=1)
+    axis.set_title(title, fontsize=10)
+    axis.axis("off")
+
+
+def draw_planes():
+    """Figure 4: z at equal steps in probability, through the inverse CDF, decoded; 10 × 10 faces, 20 × 20 digits."""
+    figure = Figure(figsize=(9, 5.4), layout="constrained")
+    for axis, (racer, side) in zip(figure.subplots(1, 2), PLANES.items(), strict=True):
+        race = load_race(racer)
+        title = f"{int(race.arrays['examples']):,} examples"
+        panel(axis, racer, race.vae.decode(plane(side)), side, title)
+    figure.savefig(FOLDER / "figure4.png", dpi=110)
+
+
+def draw_samples():
+    """Figure 5: pixel means decoded from z ~ p(z), 10 × 10 for each number of latents."""
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    for axis, racer in zip(figure.subplots(1, 4), SAMPLES, strict=True):
+        images = load_race(racer).vae.sample(100, np.random.default_rng(0))
+        panel(axis, racer, images, 10, f"{racer.latent} latents")
+    figure.savefig(FOLDER / "figure5.png", dpi=110)
+
+
+def main():
+    options = add_options(argparse.ArgumentParser(description=__doc__)).parse_args()
+    for racer in compete_all([*PLANES, *SAMPLES[1:]], [int(options.examples)], options.jobs):
+        print(racer.name, flush=True)
+    draw_planes()
+    draw_samples()
+
+
+if __name__ == "__main__":
+    main()
