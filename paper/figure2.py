@@ -4,7 +4,7 @@ import argparse
 
 import numpy as np
 from matplotlib.figure import Figure
-from race import FOLDER, Racer, compete_all, published, update_table
+from race import FOLDER, Racer, add_options, compete_all, published, update_table
 
 TABLE, PICTURE = FOLDER / "figure2.csv", FOLDER / "figure2.png"
 LATENTS = {"mnist": (20, 10, 3, 5, 200), "frey": (20, 10, 2, 5)}
@@ -67,9 +67,7 @@ def draw(rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("racers", nargs="*", help="parts of names, as mnist-50000-500-20 or wake-sleep (default: all)")
-    parser.add_argument("--examples", type=float, default=1e7, help="to this number of examples (default: 1e7)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
-    options = parser.parse_args()
+    options = add_options(parser).parse_args()
     racers = [racer for racer in RACERS if not options.racers or any(part in racer.name for part in options.racers)]
     for racer in compete_all(racers, marks(options.examples), options.jobs):
         table = update_table(TABLE, RACERS)

@@ -10,6 +10,7 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -181,11 +182,7 @@ def compete(racer, marks, measure=elbos):
     """Run a racer through these numbers of examples, or on from its checkpoint; returns its rows of the table."""
     train, test = images_of(racer)
     path = RUNS / f"{racer.name}.npz"
-    if path.exists():
-        race = Race(racer, 0.0, train)
-        race.load(path)
-    else:
-        race = Race(racer, best_rate(racer, train), train)
+    race = load_race(racer) if path.exists() else Race(racer, best_rate(racer, train), train)
     for mark in marks:
         if race.rows and mark <= race.rows[-1]["examples"]:
             continue
@@ -243,11 +240,27 @@ def published(figure, dataset, parameter, method, split):
     return [row["train_samples_evaluated"] for row in rows], [row["nats"] for row in rows]
 
 
+def load_race(racer):
+    """The race of a racer as its checkpoint has it."""
+    race = Race(racer, 0.0, images_of(racer)[0])
+    race.load(RUNS / f"{racer.name}.npz")
+    return race
+
+
+def add_options(parser):
+    """What the scripts of all figures are asked for."""
+    parser.add_argument("--examples", type=float, default=1e7, help="to this number of examples (default: 1e7)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
+    return parser
+
+
 def compete_all(racers, marks, jobs, measure=elbos):
     """Let racers compete, `jobs` at a time, each in a process of its own; yields each when it is through."""
     # a worker computes with one thread: two that share the cores would wait for each other
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    # Ctrl-C ends a worker without a word; it goes on from its checkpoint the next time
+    quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_DFL)}
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), **quiet) as pool:
         futures = {pool.submit(compete, racer, marks, measure): racer for racer in racers}
         for future in as_completed(futures):
             future.result()
