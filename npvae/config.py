@@ -40,7 +40,8 @@ class Config:
     """What a run is made of; the same settings and data give the same numbers."""
 
     dataset: str = setting(
-        "auto", "auto, mnist, fashion-mnist, kmnist, strokes, frey, or a folder with the four IDX files of MNIST"
+        "auto",
+        "auto, mnist, fashion-mnist, kmnist, binarized-mnist, strokes, frey, or a folder with the IDX files of MNIST",
     )
     data_dir: str = setting("", "folder that holds a folder per data set (default: $NPVAE_DATA, else data/)")
     binarize: str = setting(
