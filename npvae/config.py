@@ -40,7 +40,8 @@ class Config:
     """What a run is made of; the same settings and data give the same numbers."""
 
     dataset: str = setting(
-        "auto", "auto, mnist, fashion-mnist, kmnist, strokes, frey, or a folder with the four IDX files of MNIST"
+        "auto",
+        "auto, mnist, fashion-mnist, kmnist, binarized-mnist, strokes, frey, or a folder with the IDX files of MNIST",
     )
     data_dir: str = setting("", "folder that holds a folder per data set (default: $NPVAE_DATA, else data/)")
     binarize: str = setting(
@@ -99,8 +100,9 @@ class Config:
                 valid = allowed(field, value)
             if not valid:
                 raise UserError(f"{option_name(field.name)} {value}: expected {expected(field)}")
-        if self.likelihood == "gaussian" and self.binarize != "none":
-            raise UserError(f"--likelihood gaussian needs grey pixels, not --binarize {self.binarize}")
+        if self.likelihood == "gaussian" and self.binary:
+            how = f"--dataset {self.dataset}" if self.binarize == "none" else f"--binarize {self.binarize}"
+            raise UserError(f"--likelihood gaussian needs grey pixels, not {how}")
         epochs = [epoch for epoch, _ in self.stages]
         if epochs != sorted(set(epochs)) or not all(0 < rate <= 1000 for _, rate in self.stages):
             stages = " ".join(self.learning_rate_schedule)
@@ -114,6 +116,11 @@ class Config:
                 if field.name.startswith("adam_") and getattr(self, field.name) != field.default:
                     name = option_name(field.name)
                     raise UserError(f"{name} is a constant of adam, not of --optimizer {self.optimizer}")
+
+    @property
+    def binary(self):
+        """Whether each pixel is 0 or 1."""
+        return self.binarize != "none" or self.dataset == "binarized-mnist"
 
     @property
     def bound(self):

@@ -111,8 +111,12 @@ def loss_terms(vae, images, labels=None, samples=1):
 
 def protocol(config):
     """What the losses of a run are about, in words; values about different things cannot be compared."""
-    gaussian = config.likelihood == "gaussian"
-    pixels = "grey pixels, byte / 255, with a Gaussian density" if gaussian else BINARIZATIONS[config.binarize]
+    if config.likelihood == "gaussian":
+        pixels = "grey pixels, byte / 255, with a Gaussian density"
+    elif config.dataset == "binarized-mnist":
+        pixels = "pixels binarized by Larochelle and Murray"
+    else:
+        pixels = BINARIZATIONS[config.binarize]
     return pixels + ", given their labels" * config.conditional
 
 

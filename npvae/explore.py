@@ -80,7 +80,7 @@ def contents(run, dataset, images):
         "model": str(model),
         "protocol": protocol(config),
         "evidence": config.evidence,
-        "binary": config.binarize != "none",
+        "binary": config.binary,
         "ink": dataset.ink,
         "settings": {
             "pixels": model.pixels,
@@ -185,7 +185,9 @@ def main(arguments=None):
     run = Run.open(options.run, options.data_dir)
     dataset = run.dataset()
     own = options.images is None
-    images = dataset if own else load_data(dataclasses.replace(run.config, dataset=options.images))
+    # a model of binary images is shown no grey ones
+    how = "threshold" if run.config.dataset == "binarized-mnist" else run.config.binarize
+    images = dataset if own else load_data(dataclasses.replace(run.config, dataset=options.images, binarize=how))
     text = page(contents(run, dataset, images)).encode(errors="replace")  # a name need not be UTF-8
     path = run.folder / "explorer.html"
     with replacing(path) as file:

@@ -147,6 +147,8 @@ def describe(row, epochs, speed):
 
 def prepare(config):
     """Load the data that the settings name: (settings with what they were resolved to, dataset, training)."""
+    if config.dataset == "binarized-mnist" and config.binarize != "none":
+        raise UserError(f"--binarize {config.binarize}: the pixels of binarized-mnist are binary already; leave it out")
     dataset = load_data(config)
     # a run finds its data again from any folder, and never falls back to others
     config = dataclasses.replace(config, dataset=dataset.name, data_dir=os.path.realpath(data_folder(config.data_dir)))

@@ -71,6 +71,16 @@ def frey(tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def binarized(tmp_path, rng):
+    """A data folder with the text of 60 training, 25 validation and 30 test images, as the MNIST that is binary."""
+    (tmp_path / "binarized-mnist").mkdir()
+    for split, count in (("train", 60), ("valid", 25), ("test", 30)):
+        images = rng.integers(0, 2, (count, 784))
+        np.savetxt(tmp_path / "binarized-mnist" / f"binarized_mnist_{split}.amat", images, fmt="%d")
+    return tmp_path
+
+
 def joint_on_a_line(vae, x):
     """log p(x, z) of a VAE with one latent at equally spaced z: (z (G, 1), their distance, (N, G)) for x (N, D)."""
     z = np.linspace(-12, 12, 4001)[:, None]

@@ -12,8 +12,8 @@ import pytest
 
 from npvae.commands import UserError
 from npvae.data import datasets
-from npvae.data.datasets import FILES, NAMES, load
-from npvae.data.idx import write_idx
+from npvae.data.datasets import BINARIZED, FILES, NAMES, load
+from npvae.data.idx import read_idx, write_idx
 
 REAL_DATA = os.environ.get("NPVAE_DATA", "")  # the tests unset it
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
@@ -320,6 +320,131 @@ def test_frey_faces_that_are_missing_are_told_where_to_go(tmp_path):
 def test_frey_faces_without_a_test_set_are_refused(tmp_path):
     write_idx(tmp_path / "frey" / "frey-images-idx3-ubyte", np.zeros((1600, 28, 20), np.uint8))
     assert "1600 images, expected 1965" in user_error("frey", tmp_path)
+
+
+def text_of(folder, split):
+    return folder / "binarized-mnist" / f"binarized_mnist_{split}.amat"
+
+
+def test_the_binary_mnist_is_its_training_and_test_text(binarized):
+    dataset = load("binarized-mnist", str(binarized))
+    for split, images in (("train", dataset.train_images), ("test", dataset.test_images)):
+        np.testing.assert_array_equal(images, np.loadtxt(text_of(binarized, split)) * 255)
+        assert images.dtype == np.uint8
+    assert dataset.train_labels is dataset.test_labels is None
+    assert str(dataset) == (
+        f"binarized-mnist: from {binarized / 'binarized-mnist'}; 60 training and 30 test images of 28 × 28 pixels"
+    )
+
+
+def test_the_binary_mnist_is_kept_as_raw_idx_files_which_are_read_from_then_on(binarized):
+    first = load("binarized-mnist", str(binarized))
+    for file, text in BINARIZED.items():
+        path = binarized / "binarized-mnist" / text
+        images = read_idx(path.with_name(file))
+        np.testing.assert_array_equal(images.reshape(-1, 784), np.loadtxt(path) * 255)
+        assert images.shape[1:] == (28, 28)
+        path.unlink()
+    second = load("binarized-mnist", str(binarized))
+    np.testing.assert_array_equal(second.train_images, first.train_images)
+    np.testing.assert_array_equal(second.test_images, first.test_images)
+
+
+def test_a_binary_mnist_that_was_half_written_is_made_again(binarized):
+    whole = load("binarized-mnist", str(binarized))
+    (binarized / "binarized-mnist" / TEST_IMAGES).unlink()
+    (binarized / "binarized-mnist" / f".{TEST_IMAGES}.0a1b2c3d.part").touch()
+    again = load("binarized-mnist", str(binarized))
+    np.testing.assert_array_equal(again.test_images, whole.test_images)
+    assert len(list((binarized / "binarized-mnist").iterdir())) == 6
+
+
+def test_the_binary_mnist_is_read_from_its_text_where_it_cannot_be_kept(binarized, monkeypatch):
+    def write(path, array):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(datasets, "write_idx", write)
+    read = load("binarized-mnist", str(binarized))
+    monkeypatch.undo()
+    kept = load("binarized-mnist", str(binarized))
+    np.testing.assert_array_equal(read.train_images, kept.train_images)
+    np.testing.assert_array_equal(read.test_images, kept.test_images)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: text.replace(b"\n", b" \n"),
+        lambda text: text.replace(b" ", b"\t"),
+        lambda text: text.removesuffix(b"\n"),
+        lambda text: text + b"\n\r\n",
+    ],
+    ids=["CRLF", "a space at the end", "tabs", "no end of the last line", "empty lines at the end"],
+)
+def test_ends_of_lines_and_white_space_make_no_other_images(binarized, change):
+    expected = np.loadtxt(text_of(binarized, "test")) * 255
+    text_of(binarized, "test").write_bytes(change(text_of(binarized, "test").read_bytes()))
+    np.testing.assert_array_equal(load("binarized-mnist", str(binarized)).test_images, expected)
+
+
+def in_line_20(change):
+    """A change of a text in its line 20 alone."""
+
+    def changed(text):
+        lines = text.splitlines(keepends=True)
+        return b"".join([*lines[:19], change(lines[19]), *lines[20:]])
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (in_line_20(lambda line: b"2" + line[1:]), "line 20 has '2', expected digits 0 and 1"),
+        (in_line_20(lambda line: b"-" + line), "line 20 has '-"),
+        (in_line_20(lambda line: line.replace(b"1", b"1.0")), "line 20 has '1.0'"),
+        (in_line_20(lambda line: line.replace(b" ", b",")), "line 20 has '"),
+        (in_line_20(lambda line: line.replace(b" ", b"")), "line 20 has '"),
+        (in_line_20(lambda line: b"\x00\x1b\n"), r"line 20 has '\x00\x1b'"),
+        (in_line_20(lambda line: line[2:]), "line 20 has 783 digits, expected 784"),
+        (in_line_20(lambda line: b"0 " + line), "line 20 has 785 digits, expected 784"),
+        (in_line_20(lambda line: line.replace(b"\n", b" ")), "line 20 has 1568 digits, expected 784"),
+        (lambda text: text[: 1568 * 19 + 101], "line 20 has 51 digits, expected 784: fetch the file again"),
+        (lambda text: text.replace(b"\n", b" ") * 3, "line 1 has "),
+        (lambda text: b"\0" * 200_000, "line 1 has "),
+        (lambda text: b"\x1f\x8b" + text, r"line 1 has '\x1f\x8b"),
+        (lambda text: b"", "no images, expected a line of 784 digits for each"),
+        (lambda text: b"\n\n", "no images"),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_text_that_is_not_binary_images_is_refused_and_leaves_nothing(binarized, split, change, says):
+    path = text_of(binarized, split)
+    path.write_bytes(change(path.read_bytes()))
+    message = user_error("binarized-mnist", binarized)
+    assert message.startswith(f"{path}: {says}")
+    assert len(message) < len(str(path)) + 160
+    assert {file.name for file in path.parent.iterdir()} == set(BINARIZED.values())
+
+
+def test_text_that_is_missing_is_told_where_to_go(binarized):
+    text_of(binarized, "valid").unlink()
+    message = user_error("binarized-mnist", binarized)
+    assert f"no binarized_mnist_valid.amat in {binarized / 'binarized-mnist'}; it is not downloaded" in message
+    assert "the three text files" in message
+    assert not (binarized / "binarized-mnist" / TRAIN_IMAGES).exists()
+
+
+@pytest.mark.parametrize("byte", [1, 128, 254])
+def test_grey_pixels_in_the_place_of_the_binary_mnist_are_refused(binarized, byte):
+    load("binarized-mnist", str(binarized))
+    path = binarized / "binarized-mnist" / TEST_IMAGES
+    images = read_idx(path)
+    images[29, 27, 27] = byte
+    write_idx(path, images)
+    message = user_error("binarized-mnist", binarized)
+    assert f"{path}: a byte is {byte}, expected 0 or 255; delete the file to have it made again" in message
 
 
 @pytest.mark.mnist

@@ -11,6 +11,7 @@ from matplotlib.image import imread
 from tqdm import tqdm
 
 from npvae import VAE, evaluate
+from npvae.config import Config
 from npvae.data.datasets import FILES, load
 from npvae.data.idx import read_idx, write_idx
 from npvae.data.pixels import batch
@@ -316,6 +317,11 @@ def test_text_names_the_data_the_unit_and_the_protocol(finished, capsys):
     out = capsys.readouterr().out
     for part in ("200 test examples", "nats per example", "grey pixels as Bernoulli means", "±"):
         assert part in out
+
+
+def test_binary_images_are_not_said_to_be_grey():
+    assert evaluate.protocol(Config(dataset="binarized-mnist")) == "pixels binarized by Larochelle and Murray"
+    assert evaluate.protocol(Config(dataset="mnist")) == "grey pixels as Bernoulli means"
 
 
 def test_what_is_not_a_run_is_refused(tmp_path, refused):

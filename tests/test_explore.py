@@ -24,6 +24,7 @@ from npvae.data.pixels import batch, one_hot
 from npvae.objectives import OBJECTIVES
 from npvae.runs import Run
 from npvae.training import Training
+from tests.conftest import SMALL, run_train
 
 ROOT = Path(__file__).parents[1]
 COUNT, SAMPLES = 100, (1, 5, 50)  # images, and samples of z for each
@@ -320,6 +321,26 @@ def own_run(small_run, tmp_path):
     config = json.loads((run.folder / "config.json").read_text()) | {"dataset": str(tmp_path / "data")}
     run.save_config(Config(**config))
     return run
+
+
+def test_a_model_of_binary_images_is_shown_no_grey_ones(binarized, few_digits, tmp_path):
+    arguments = [
+        "--dataset",
+        "binarized-mnist",
+        "--data-dir",
+        binarized,
+        *SMALL,
+        "--epochs",
+        1,
+        "--out",
+        tmp_path / "run",
+    ]
+    assert run_train(*arguments).returncode == 0
+    run = Run.open(tmp_path / "run")
+    for images in ([], ["--images", few_digits]):
+        page = data_in(write_page(run, *images))
+        assert page["binary"]
+        assert set(zlib.decompress(base64.b64decode(page["images"]))) == {0, 255}
 
 
 def require_nothing_written(run, refuse):

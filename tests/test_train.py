@@ -347,6 +347,20 @@ def test_conditional_needs_labels(frey, refused, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--conditional"], "--conditional needs labels, and binarized-mnist has none"),
+        (["--binarize", "fixed"], "--binarize fixed: the pixels of binarized-mnist are binary already; leave it out"),
+        (["--likelihood", "gaussian"], "--likelihood gaussian needs grey pixels, not --dataset binarized-mnist"),
+    ],
+)
+def test_what_makes_no_sense_of_binary_images_is_refused(binarized, options, says, refused, tmp_path):
+    options = ["--dataset", "binarized-mnist", "--data-dir", binarized, *options, "--out", tmp_path / "run"]
+    assert says in refused(train.main, options)
+    assert not (tmp_path / "run").exists()
+
+
 def test_conditional_refuses_test_labels_that_training_does_not_have(few_digits, refused, tmp_path):
     for file in FILES:
         array = read_idx(few_digits / file)

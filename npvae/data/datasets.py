@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from npvae.commands import UserError
+from npvae.data.amat import read_amat
 from npvae.data.download import DownloadError, download
 from npvae.data.idx import MAGIC_IMAGES, MAGIC_LABELS, IDXError, read_idx, write_idx
 from npvae.data.strokes import draw_digits
@@ -47,9 +48,15 @@ PUBLISHED = {
         ),
     ),
 }
-NAMES = ("auto", *PUBLISHED, "strokes", "frey")
+NAMES = ("auto", *PUBLISHED, "binarized-mnist", "strokes", "frey")
 
 STROKES_SIZES, STROKES_SEED = (12_000, 2_000), 0
+# of the MNIST of Larochelle & Murray (2011): the files that are made, and the text that each is made from
+BINARIZED = {
+    "train-images-idx3-ubyte": "binarized_mnist_train.amat",
+    "valid-images-idx3-ubyte": "binarized_mnist_valid.amat",
+    "t10k-images-idx3-ubyte": "binarized_mnist_test.amat",
+}
 FREY_FILE, FREY_TRAINING, FREY_SEED = "frey-images-idx3-ubyte", 1600, 0
 
 
@@ -115,6 +122,8 @@ def load(name, data_dir=""):
             return _load_auto(root)
         if name in PUBLISHED:
             return _load_published(name, root / name)
+        if name == "binarized-mnist":
+            return _load_binarized(root / name)
         if name == "strokes":
             return _load_strokes(root / name, "the built-in digits, drawn as pen strokes")
         if name == "frey":
@@ -123,7 +132,7 @@ def load(name, data_dir=""):
     except DownloadError as error:
         raise UserError(f"{name}: {error}; put the four files into {root / name}, or use --dataset strokes") from error
     except IDXError as error:
-        again = "; delete the file to have it made again" if name in ("auto", "strokes", *PUBLISHED) else ""
+        again = "; delete the file to have it made again" if name in NAMES and name != "frey" else ""
         raise UserError(f"{name}: {error}{again}") from error
     except OSError as error:
         raise UserError(f"{name}: {error}") from error
@@ -162,6 +171,35 @@ def _load_strokes(folder, origin):
         except OSError:  # a data folder that is read-only: the digits are drawn again next time
             return _assemble("strokes", origin, *arrays)
     return _read_four("strokes", origin, folder)
+
+
+def _load_binarized(folder):
+    if any(_find(folder, file) is None for file in BINARIZED):
+        missing = [text for text in BINARIZED.values() if not (folder / text).is_file()]
+        if missing:
+            raise UserError(
+                f"binarized-mnist: no {' or '.join(missing)} in {folder}; it is not downloaded: "
+                "put the three text files of Larochelle and Murray there"
+            )
+        train, valid, test = (read_amat(folder / text) for text in BINARIZED.values())
+        try:
+            remove_stale(folder)
+            for file, images in zip(BINARIZED, (train, valid, test), strict=True):
+                write_idx(folder / file, images)
+        except OSError:  # a data folder that is read-only: the text is read again next time
+            pass
+    else:
+        train, test = (_read_binary(_find(folder, file)) for file in (FILES[0], FILES[2]))
+    # not on the validation images, which Burda et al. (2016) do not train on either
+    return _assemble("binarized-mnist", f"from {folder}", train, None, test, None)
+
+
+def _read_binary(path):
+    images = read_idx(path, MAGIC_IMAGES)
+    grey = (images > 0) & (images < 255)
+    if grey.any():
+        raise IDXError(f"{path}: a byte is {images[grey][0]}, expected 0 or 255")
+    return images
 
 
 def _load_frey(folder):
