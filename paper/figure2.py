@@ -64,6 +64,22 @@ def draw(rows):
     figure.savefig(PICTURE, dpi=130)
 
 
+def compare(rows):
+    """Lines of a table in Markdown: the test bound of each racer where it is now, and what was published there."""
+    yield "| | latents | method | optimizer | learning rate | examples | test ELBO | published | difference | minutes |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for racer in RACERS:
+        last = of(rows, **vars(racer))[-1:]
+        for row in last:
+            x, y = published(2, PUBLISHED[racer.dataset], racer.latent, racer.method, "test")
+            theirs = np.interp(np.log(row["examples"]), np.log(x), y)
+            yield (
+                f"| {TITLES[racer.dataset]} | {racer.latent} | {NAMES[racer.method]} | {racer.optimizer.capitalize()} "
+                f"| {row['learning_rate']:g} | {row['examples'] / 1e6:g} M | {row['test']:.1f} | {theirs:.1f} "
+                f"| {row['test'] - theirs:+.1f} | {row['minutes']:.0f} |"
+            )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("racers", nargs="*", help="parts of names, as mnist-50000-500-20 or wake-sleep (default: all)")
@@ -73,7 +89,9 @@ def main():
         table = update_table(TABLE, RACERS)
         last = of(table, **vars(racer))[-1]
         print(f"{racer.name}: {last['train']} train, {last['test']} test after {last['minutes']} minutes", flush=True)
-    draw(update_table(TABLE, RACERS))
+    table = update_table(TABLE, RACERS)
+    draw(table)
+    print(*compare(table), sep="\n")
 
 
 if __name__ == "__main__":
