@@ -55,7 +55,7 @@ def printed(notebook):
 
 def test_notebooks_are_numbered():
     assert [path.name[:3] for path in NOTEBOOKS] == [f"{i:02d}-" for i in range(1, len(NOTEBOOKS) + 1)]
-    assert len(NOTEBOOKS) == 10
+    assert len(NOTEBOOKS) == 11
 
 
 @pytest.mark.filterwarnings("default")  # Jupyter's own; the notebook's are errors in the kernel
