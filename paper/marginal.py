@@ -23,7 +23,7 @@ from npvae.objectives import log_mean_exp
 LEAPFROG_STEPS = 4
 SAMPLES = 50  # to fit q, and as many fresh ones
 BURN_IN = 100  # transitions in which the step size is tuned, and then no longer
-CANDIDATES = 1000  # draws from the prior, of which one is each chain's start
+CANDIDATES = 5000  # draws from the prior, of which one is each chain's start
 
 
 def log_likelihoods(vae, x, rng, samples=SAMPLES):
