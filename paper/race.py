@@ -226,12 +226,12 @@ def update_table(path, racers):
         named = {name: number_or_text(str(value)) for name, value in vars(racer).items()}
         table += rows_of(racer) or [row for row in old if named.items() <= row.items()]
     if table:
-        with replacing(path) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
-            writer = csv.DictWriter(text, table[0])
-            writer.writeheader()
-            writer.writerows(table)
-            text.flush()
-            text.detach()
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, table[0])
+        writer.writeheader()
+        writer.writerows(table)
+        with replacing(path) as file:
+            file.write(text.getvalue().encode())
     return table
 
 
