@@ -24,6 +24,7 @@ LEAPFROG_STEPS = 4
 SAMPLES = 50  # to fit q, and as many fresh ones
 BURN_IN = 100  # transitions in which the step size is tuned, and then no longer
 CANDIDATES = 5000  # draws from the prior, of which one is each chain's start
+LEAST_VARIANCE = 1e-6  # is added to that of q, so that a chain that never moved has a density, though a poor one
 
 
 def log_likelihoods(vae, x, rng, samples=SAMPLES):
@@ -48,7 +49,10 @@ def posterior_samples(vae, x, rng, samples):
 
 
 def start(vae, x, rng):
-    """For each x a z, (N, J), of many from p(z), with a probability in proportion to p(x|z): nearly from p(z|x)."""
+    """For each x a z, (N, J), of many from p(z), with a probability in proportion to p(x|z): nearly from p(z|x).
+
+    A chain that starts anywhere in p(z) does not find its way: modes lie apart, and most of them are of other digits.
+    """
     z = rng.standard_normal((CANDIDATES, vae.latent), vae.precision)
     log_p_x = np.stack([vae.likelihood.log_density(x, outputs) for outputs in vae.decoder_outputs(z)])  # (K, N)
     return z[np.argmax(log_p_x + rng.gumbel(size=log_p_x.shape), axis=0)]  # the Gumbel-max trick
@@ -66,7 +70,8 @@ class Gaussian:
         z = z.astype(np.float64)
         self.mean = z.mean(axis=0)  # (N, J)
         centred = (z - self.mean).transpose(1, 2, 0)  # (N, J, S)
-        self.L = np.linalg.cholesky(centred @ centred.swapaxes(1, 2) / (len(z) - 1))  # (N, J, J)
+        covariance = centred @ centred.swapaxes(1, 2) / (len(z) - 1)  # (N, J, J)
+        self.L = np.linalg.cholesky(covariance + LEAST_VARIANCE * np.eye(z.shape[2]))
 
     def draw(self, samples, rng):
         """(samples, N, J)."""

@@ -288,7 +288,8 @@ def test_both_estimates_of_log_p_x_are_exact_in_a_linear_model_whose_latents_cor
     check_that_log_p_x_is_found_with_correlated_latents()
 
 
-def test_the_density_fitted_to_samples_has_their_moments_and_is_that_of_its_draws(rng):
+def test_the_density_fitted_to_samples_has_their_moments_and_is_that_of_its_draws(rng, monkeypatch):
+    monkeypatch.setattr(marginal, "LEAST_VARIANCE", 0)
     z = rng.normal(size=(40, 2, 3)) @ rng.normal(size=(3, 3)) + rng.normal(size=3)  # (S, N, J)
     q = marginal.Gaussian(z)
     drawn = q.draw(5000, rng)
@@ -299,6 +300,13 @@ def test_the_density_fitted_to_samples_has_their_moments_and_is_that_of_its_draw
         square = np.einsum("sj,jk,sk->s", away, np.linalg.inv(covariance), away)
         log_density = -(3 * np.log(2 * np.pi) + np.linalg.slogdet(covariance)[1] + square) / 2
         np.testing.assert_allclose(q.log_density(drawn)[:, n], log_density, rtol=1e-9)
+
+
+def test_a_model_that_is_not_a_number_has_no_log_p_x_and_stops_nothing(rng):
+    vae = one_latent(4)
+    vae.parameters.values[...] = np.nan
+    for found in marginal.log_likelihoods(vae, np.ones((3, 4)), rng, samples=5):
+        assert np.isnan(found).all()
 
 
 def test_chains_start_in_each_mode_as_often_as_it_is_likely(rng):
@@ -468,6 +476,28 @@ def test_an_injected_mistake_is_caught(where, name, mistake, check, monkeypatch)
 
 
 # the figures
+
+
+def test_a_racer_goes_on_from_its_checkpoint_and_has_a_row_for_each_mark(images, tmp_path, monkeypatch):
+    def measure(race, test_images):
+        return {"train": race.vae.parameters.values.sum().item(), "test": len(test_images)}
+
+    racer = race.Racer("mnist", 130, 8, 2, "mcem")
+    monkeypatch.setattr(race, "images_of", lambda racer: (images, images[:30]))
+    monkeypatch.setattr(race, "TRIAL", 5)
+    tables = []
+    for folder, visits in (("stopped", ([3000], [3000, 4000])), ("uninterrupted", ([3000, 4000],))):
+        monkeypatch.setattr(race, "RUNS", tmp_path / folder)
+        for marks in visits:
+            rows = race.compete(racer, marks, measure)
+        assert [row["examples"] for row in rows] == [24 * 130, 31 * 130]  # whole iterations
+        race.update_table(tmp_path / "table.csv", [racer])
+        monkeypatch.setattr(race, "RUNS", tmp_path / "none")
+        race.update_table(tmp_path / "table.csv", [racer])  # keeps the rows of a racer whose checkpoint is elsewhere
+        tables.append([row | {"minutes": 0} for row in race.read_table(tmp_path / "table.csv")])
+        (tmp_path / "table.csv").unlink()
+    assert len(tables[0]) == 2
+    assert tables[0] == tables[1]
 
 
 def test_figure3_measures_log_p_x_of_both_splits_by_both_estimates(images, monkeypatch):
