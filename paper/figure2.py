@@ -3,7 +3,7 @@
 import argparse
 
 import numpy as np
-from race import FOLDER, Racer, compete_all, update_table
+from race import FOLDER, Racer, compete_all, rows_of, update_table
 
 TABLE = FOLDER / "figure2.csv"
 LATENTS = {"mnist": (20, 10, 3, 5, 200), "frey": (20, 10, 2, 5)}
@@ -31,8 +31,8 @@ def main():
     options = parser.parse_args()
     racers = [racer for racer in RACERS if not options.racers or any(part in racer.name for part in options.racers)]
     for racer in compete_all(racers, marks(options.examples), options.jobs):
-        table = update_table(TABLE, RACERS)
-        print(racer.name, *list(table[-1].values())[-5:], flush=True)
+        update_table(TABLE, RACERS)
+        print(racer.name, *list(rows_of(racer)[-1].values())[-5:], flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import argparse
 
 import numpy as np
 from marginal import log_likelihoods
-from race import FOLDER, Racer, compete_all, update_table
+from race import FOLDER, Racer, compete_all, rows_of, update_table
 
 from npvae.data.pixels import batch
 
@@ -37,8 +37,8 @@ def main():
     racers = [racer for racer in RACERS if not options.racers or any(part in racer.name for part in options.racers)]
     marks = [round(mark * 1e6) for mark in MARKS if mark * 1e6 <= options.examples]
     for racer in compete_all(racers, marks, options.jobs, marginals):
-        table = update_table(TABLE, RACERS)
-        print(racer.name, *list(table[-1].values())[-7:], flush=True)
+        update_table(TABLE, RACERS)
+        print(racer.name, *list(rows_of(racer)[-1].values())[-7:], flush=True)
 
 
 if __name__ == "__main__":
