@@ -335,11 +335,11 @@ def images(rng):
 def test_a_race_resumes_bit_for_bit(method, images, tmp_path, monkeypatch):
     monkeypatch.setattr(mcem, "BLOCK", 50)
     uninterrupted, stopped, resumed = (small_race(method, images) for _ in range(3))
-    uninterrupted.run(13_000)
-    stopped.run(11_000)
+    uninterrupted.run(60_000)
+    stopped.run(50_000)
     stopped.save(tmp_path / "race.npz")
     resumed.load(tmp_path / "race.npz")
-    resumed.run(13_000)
+    resumed.run(60_000)
     assert uninterrupted.arrays["steps"] > race.STANDING
     for name, array in uninterrupted.arrays.items():
         if name != "seconds":
@@ -348,12 +348,12 @@ def test_a_race_resumes_bit_for_bit(method, images, tmp_path, monkeypatch):
     assert resumed.rng.bit_generator.state == uninterrupted.rng.bit_generator.state
 
 
-def test_an_iteration_of_monte_carlo_em_moves_chains_and_decoder_and_counts_every_example_once(images):
+def test_an_iteration_of_monte_carlo_em_moves_chains_and_decoder_and_counts_each_example_15_times(images):
     em = small_race("mcem", images)
-    em.run(20 * 130)  # to the end of the steps in which Adagrad stands
+    em.run(20 * 15 * 130)  # to the end of the steps in which Adagrad stands
     before = {name: array.copy() for name, array in (em.arrays | em.vae.parameters.views).items()}
-    em.run(21 * 130)
-    assert em.arrays["examples"] == 21 * 130
+    em.run(21 * 15 * 130)
+    assert em.arrays["examples"] == 21 * 15 * 130
     assert em.arrays["steps"] == 21 * 5
     assert (em.arrays["z"] != before["z"]).any(axis=1).mean() > 0.5
     assert em.arrays["z"].dtype == np.float32
@@ -369,7 +369,7 @@ def test_monte_carlo_em_finds_a_model_as_likely_as_the_one_that_made_the_data(rn
     truth = one_latent(6)
     _, x = wake_sleep.dream(truth, 400, rng)
     em = small_race("mcem", (255 * x).astype(np.uint8), latent=1)
-    em.run(400 * 150)
+    em.run(400 * 15 * 150)
     likely, true = (moments_on_a_line(vae, x)[0].mean() for vae in (em.vae.astype(np.float64), truth))
     assert likely > true - 0.02
 
@@ -490,7 +490,7 @@ def test_a_racer_goes_on_from_its_checkpoint_and_has_a_row_for_each_mark(images,
         monkeypatch.setattr(race, "RUNS", tmp_path / folder)
         for marks in visits:
             rows = race.compete(racer, marks, measure)
-        assert [row["examples"] for row in rows] == [24 * 130, 31 * 130]  # whole iterations
+        assert [row["examples"] for row in rows] == [2 * 15 * 130, 3 * 15 * 130]  # whole iterations
         race.update_table(tmp_path / "table.csv", [racer])
         monkeypatch.setattr(race, "RUNS", tmp_path / "none")
         race.update_table(tmp_path / "table.csv", [racer])  # keeps the rows of a racer whose checkpoint is elsewhere
@@ -508,14 +508,16 @@ def test_figure3_measures_log_p_x_of_both_splits_by_both_estimates(images, monke
         assert value == pytest.approx(12 * np.log(0.5), abs=0.1)  # of a decoder that has learned nothing
 
 
-def test_learning_rates_are_tried_for_as_many_steps_whatever_the_method(images, monkeypatch):
+@pytest.mark.parametrize(("method", "examples"), [("aevb", 130), ("mcem", 100)])
+def test_learning_rates_are_tried_for_as_many_steps_whatever_the_method(method, examples, images, monkeypatch):
     monkeypatch.setattr(race, "TRIAL", 10)
     tried = []
 
     def measure(race, test_images):
-        tried.append((race.learning_rate, int(race.arrays["steps"])))
+        tried.append((race.learning_rate, int(race.arrays["steps"]), len(race.images)))
         return {"train": {0.01: -3, 0.02: -1, 0.1: np.nan}[race.learning_rate]}
 
-    racer = race.Racer("mnist", 130, 8, 2, "mcem")
+    monkeypatch.setattr(race, "TRIED", 100)
+    racer = race.Racer("mnist", 130, 8, 2, method)
     assert race.best_rate(racer, images, measure) == 0.02
-    assert tried == [(0.01, 10), (0.02, 10), (0.1, 10)]
+    assert tried == [(rate, 10, examples) for rate in race.ADAGRAD_RATES]
