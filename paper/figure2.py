@@ -4,7 +4,7 @@ import argparse
 
 import numpy as np
 from matplotlib.figure import Figure
-from race import FOLDER, Racer, add_options, compete_all, published, update_table
+from race import FOLDER, Racer, add_options, compete_all, published, rows_of, update_table
 
 TABLE, PICTURE = FOLDER / "figure2.csv", FOLDER / "figure2.png"
 LATENTS = {"mnist": (20, 10, 3, 5, 200), "frey": (20, 10, 2, 5)}
@@ -86,12 +86,13 @@ def main():
     options = add_options(parser).parse_args()
     racers = [racer for racer in RACERS if not options.racers or any(part in racer.name for part in options.racers)]
     for racer in compete_all(racers, marks(options.examples), options.jobs):
-        table = update_table(TABLE, RACERS)
-        last = of(table, **vars(racer))[-1]
+        update_table(TABLE, RACERS)
+        last = rows_of(racer)[-1]
         print(f"{racer.name}: {last['train']} train, {last['test']} test after {last['minutes']} minutes", flush=True)
     table = update_table(TABLE, RACERS)
     draw(table)
-    print(*compare(table), sep="\n")
+    print(*compare(table), sep="
+")
 
 
 if __name__ == "__main__":

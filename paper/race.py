@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mcem import chains, mcem
 from wake_sleep import dream, sleep, wake
 
 from npvae import VAE
@@ -29,12 +30,11 @@ from npvae.optimizers import OPTIMIZERS
 FOLDER = Path(__file__).parent
 RUNS = FOLDER / "runs"
 BATCH = 100  # M, and L = 1: section 5
-ADAGRAD_RATES = (0.01, 0.02, 0.1)  # the best on the training set after the first examples: section 5
+ADAGRAD_RATES = (0.01, 0.02, 0.1)  # the best on the training set after the first steps: section 5
 ADAM_RATES = (0.001,)  # its default
-TRIAL = 100_000  # examples after which a learning rate is chosen
-STANDING = (
-    100  # steps in which Adagrad only gathers squares: in the first its gradients would all be divided by themselves
-)
+TRIAL = 1000  # steps after which a learning rate is chosen,
+TRIED = 1000  # and the training examples on which it is for Monte Carlo EM, whose every step goes through all
+STANDING = 100  # steps in which Adagrad only gathers squares: else the first would divide gradients by themselves
 MEASURED = 10_000  # training examples on which the bound is measured, and as many test examples
 CHECKPOINT_EVERY = 60  # seconds
 
@@ -74,6 +74,7 @@ class Race:
         self.arrays = {name: np.zeros(()) for name in ("examples", "steps", "seconds")}
         self.arrays |= {"parameters": self.vae.parameters.values}
         self.arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.state.items()}
+        self.arrays |= STATES.get(racer.method, lambda race: {})(self)
         self.rows = []
 
     def descend(self):
@@ -147,7 +148,8 @@ def wake_sleep(race):
     return len(x)
 
 
-METHODS = {"aevb": aevb, "wake-sleep": wake_sleep}
+METHODS = {"aevb": aevb, "wake-sleep": wake_sleep, "mcem": mcem}
+STATES = {"mcem": chains}  # what a method changes beside the parameters: race -> arrays by name
 
 
 def elbos(race, test_images):
@@ -164,25 +166,26 @@ def images_of(racer):
     return dataset.train_images[: racer.training_examples], dataset.test_images
 
 
-def best_rate(racer, images):
-    """The paper's choice: the learning rate whose bound on the training set is best after the first examples."""
+def best_rate(racer, images, measure=elbos):
+    """The paper's choice: the learning rate that is best on the training set after the first steps."""
     rates = ADAGRAD_RATES if racer.optimizer == "adagrad" else ADAM_RATES
     if len(rates) == 1:
         return rates[0]
-    bounds = []
+    images, results = images[:TRIED] if racer.method == "mcem" else images, []
     for rate in rates:
         race = Race(racer, rate, images)
-        with np.errstate(all="ignore"):  # a rate that is too large: its bound is NaN
-            race.run(TRIAL)
-            bounds.append(elbos(race, images)["train"])
-    return rates[int(np.argmax(np.nan_to_num(bounds, nan=-np.inf)))]
+        with np.errstate(all="ignore"):  # a rate that is too large: its result is NaN
+            while race.arrays["steps"] < TRIAL:
+                race.step(race)
+            results.append(measure(race, images)["train"])
+    return rates[int(np.argmax(np.nan_to_num(results, nan=-np.inf)))]
 
 
 def compete(racer, marks, measure=elbos):
     """Run a racer through these numbers of examples, or on from its checkpoint; returns its rows of the table."""
     train, test = images_of(racer)
     path = RUNS / f"{racer.name}.npz"
-    race = load_race(racer) if path.exists() else Race(racer, best_rate(racer, train), train)
+    race = load_race(racer) if path.exists() else Race(racer, best_rate(racer, train, measure), train)
     for mark in marks:
         if race.rows and mark <= race.rows[-1]["examples"]:
             continue
@@ -224,12 +227,12 @@ def update_table(path, racers):
         named = {name: number_or_text(str(value)) for name, value in vars(racer).items()}
         table += rows_of(racer) or [row for row in old if named.items() <= row.items()]
     if table:
-        with replacing(path) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
-            writer = csv.DictWriter(text, table[0])
-            writer.writeheader()
-            writer.writerows(table)
-            text.flush()
-            text.detach()
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, table[0])
+        writer.writeheader()
+        writer.writerows(table)
+        with replacing(path) as file:
+            file.write(text.getvalue().encode())
     return table
 
 

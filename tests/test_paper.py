@@ -1,0 +1,523 @@
+"""The rivals of AEVB in the paper's figures, and what they are measured by: derivatives, distributions, known answers.
+
+The checks of the second kind are functions, so that a test can inject a mistake and see that its check fails.
+"""
+
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from npvae import VAE
+from npvae.data.pixels import batch
+from npvae.derivatives import complex_step_gradient
+from npvae.distributions import standard_normal_log_density
+from npvae.gradcheck import small_problem
+from npvae.layers import ACTIVATIONS
+from npvae.objectives import log_mean_exp
+from tests.conftest import joint_on_a_line
+from tests.test_oracles import random_ppca
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "paper"))
+import figure3
+import hmc
+import marginal
+import mcem
+import race
+import wake_sleep
+
+LIKELIHOODS = ("bernoulli", "gaussian")
+
+
+def one_latent(pixels, dtype=np.float64):
+    """A VAE of one latent, whose posteriors are far from the prior, and not Gaussian."""
+    rng = np.random.default_rng(4)
+    vae = VAE(pixels, (16,), 1, rng=rng, dtype=dtype)
+    for name in ("decoder.0.W", "decoder.0.b", "decoder.1.W"):
+        vae.parameters[name][...] = rng.normal(size=vae.parameters[name].shape)
+    return vae
+
+
+def moments_on_a_line(vae, x):
+    """log p(x) (N,), and the mean and the variance of p(z|x), (N,) and (N,), by quadrature."""
+    z, dz, log_p = joint_on_a_line(vae, x)
+    highest = log_p.max(axis=1, keepdims=True)
+    p = np.exp(log_p - highest)  # (N, G)
+    mean = p @ z[:, 0] / p.sum(axis=1)
+    return highest[:, 0] + np.log(p.sum(axis=1) * dz), mean, p @ z[:, 0] ** 2 / p.sum(axis=1) - mean**2
+
+
+def assert_moments(z, mean, covariance):
+    """Independent z (S, J) have this mean (J,) and covariance (J, J), within 4.5 standard errors."""
+    away = z - mean
+    products = away[:, :, None] * away[:, None, :]  # (S, J, J)
+    for values, expected in ((away, np.zeros_like(mean)), (products, covariance)):
+        error = values.std(axis=0) / np.sqrt(len(z))
+        assert (np.abs(values.mean(axis=0) - expected) < 4.5 * error).all()
+
+
+# derivatives
+
+
+def assert_gradient_of(vae, part, written, loss):
+    """`written` (P,) is the derivative of loss(vae) in that part, 'encoder' or 'decoder', and zero in the other."""
+    of_part = np.concatenate(
+        [np.full(array.size, name.startswith(part)) for name, array in vae.parameters.views.items()]
+    )
+
+    def loss_of(theta):
+        other = vae.astype(theta.dtype)
+        other.parameters.values[of_part] = theta
+        return loss(other)
+
+    exact = complex_step_gradient(loss_of, vae.parameters.values[of_part])
+    assert np.abs(written[of_part] - exact).max() <= 1e-12 * np.abs(exact).max()
+    assert (written[~of_part] == 0).all()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_gradient_of_log_joint_is_its_derivative_and_no_weight_gradient_is_written(likelihood, activation, rng):
+    vae, x, _ = small_problem(activation, likelihood=likelihood)
+    z = rng.standard_normal((4, 3))
+    found = hmc.log_joint_gradient(vae, x, z)
+    exact = complex_step_gradient(lambda z: hmc.log_joint(vae, x, z).sum(), z)
+    assert np.abs(found - exact).max() <= 1e-12 * np.abs(exact).max()
+    assert not vae.parameters.gradient.any()
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_decoder_gradient_of_monte_carlo_em_is_that_of_the_mean_over_all_blocks(likelihood, rng, monkeypatch):
+    monkeypatch.setattr(mcem, "BLOCK", 3)
+    vae, _, _ = small_problem(likelihood=likelihood)
+    images, z = rng.integers(0, 256, (7, 12), np.uint8), rng.standard_normal((7, 3))
+    mcem.learn(vae, images, z)
+    assert_gradient_of(
+        vae, "decoder", vae.parameters.gradient, lambda vae: -hmc.log_joint(vae, batch(images), z).mean()
+    )
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_wake_writes_the_derivative_of_its_loss_into_the_decoder_alone(likelihood):
+    vae, x, eps = small_problem(likelihood=likelihood, samples=1)
+    wake_sleep.wake(vae, x, eps)
+    assert_gradient_of(vae, "decoder", vae.parameters.gradient, lambda vae: wake_sleep.wake(vae, x, eps))
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_sleep_writes_the_derivative_of_its_loss_into_the_encoder_alone(likelihood, rng):
+    vae, _, _ = small_problem(likelihood=likelihood)
+    z, x = wake_sleep.dream(vae, 4, rng)
+    wake_sleep.sleep(vae, z, x)
+    assert_gradient_of(vae, "encoder", vae.parameters.gradient, lambda vae: wake_sleep.sleep(vae, z, x))
+
+
+def test_the_prior_on_the_weights_adds_the_derivative_of_its_log_density_over_the_number_of_examples():
+    vae, _, _ = small_problem()
+    race.add_prior(vae, 50)
+
+    def loss(vae):
+        weights = [array for name, array in vae.parameters.views.items() if name.startswith("decoder") and "W" in name]
+        return -sum(standard_normal_log_density(W.ravel()) for W in weights) / 50
+
+    assert_gradient_of(vae, "decoder", vae.parameters.gradient, loss)
+
+
+# Hamiltonian Monte Carlo
+
+
+def particle(rng, count=5):
+    """The potential of a posterior, and z and r in it: (log_p, gradient, z, r)."""
+    vae, _, _ = small_problem()
+    x = rng.uniform(size=(count, 12))
+    log_p, gradient = lambda z: hmc.log_joint(vae, x, z), lambda z: hmc.log_joint_gradient(vae, x, z)
+    return log_p, gradient, *rng.standard_normal((2, count, 3))
+
+
+def test_leapfrog_leads_back_when_the_momentum_is_reversed(rng):
+    _, gradient, z, r = particle(rng)
+    new_z, new_r = hmc.leapfrog(gradient, z, r, 0.3, 10)
+    assert np.abs(new_z - z).max() > 1
+    back_z, back_r = hmc.leapfrog(gradient, new_z, -new_r, 0.3, 10)
+    np.testing.assert_allclose(back_z, z, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(back_r, -r, rtol=0, atol=1e-10)
+
+
+def test_leapfrog_leaves_volumes_as_they_are(rng):
+    _, gradient, z, r = particle(rng, 1)
+    jacobian = []
+    for direction in np.eye(6).reshape(6, 2, 1, 3):
+        dz, dr = 1e-30j * direction
+        jacobian.append(np.concatenate(hmc.leapfrog(gradient, z + dz, r + dr, 0.3, 10), axis=None).imag / 1e-30)
+    assert np.linalg.det(jacobian) == pytest.approx(1, abs=1e-10)
+
+
+def check_that_energy_errs_in_the_order_of_the_step_size_squared():
+    log_p, gradient, z, r = particle(np.random.default_rng(1), 200)
+    errors = []
+    for steps in (20, 40):
+        moved = hmc.leapfrog(gradient, z, r, 1 / steps, steps)
+        errors.append(np.abs(hmc.energy(log_p, *moved) - hmc.energy(log_p, z, r)).mean())
+    assert errors[0] < 0.02
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.05)
+
+
+def test_half_the_step_size_has_a_quarter_of_the_error_of_energy():
+    check_that_energy_errs_in_the_order_of_the_step_size_squared()
+
+
+def test_proposals_and_their_way_back_are_in_balance(rng):
+    log_p, gradient, z, r = particle(rng, 200)
+    new_z, new_r = hmc.leapfrog(gradient, z, r, 0.5, 5)
+    there, back = hmc.acceptance(log_p, z, r, new_z, new_r), hmc.acceptance(log_p, new_z, -new_r, z, -r)
+    np.testing.assert_allclose(
+        -hmc.energy(log_p, z, r) + np.log(there), -hmc.energy(log_p, new_z, -new_r) + np.log(back), rtol=0, atol=1e-10
+    )
+    assert there.min() < 0.9
+    assert (np.maximum(there, back) == 1).all()
+
+
+def check_that_chains_find_a_gaussian():
+    rng = np.random.default_rng(2)
+    A = rng.normal(size=(3, 3))
+    mean, covariance = rng.normal(size=3), A @ A.T + np.eye(3) / 4
+    precision = np.linalg.inv(covariance)
+    z = np.zeros((4000, 3))
+    for _ in range(60):
+        z, _ = hmc.transition(
+            lambda z: -np.einsum("nj,jk,nk->n", z - mean, precision, z - mean) / 2,
+            lambda z: (mean - z) @ precision,
+            z,
+            0.5,
+            10,
+            rng,
+        )
+    assert_moments(z, mean, covariance)
+
+
+def test_chains_sample_a_correlated_gaussian():
+    check_that_chains_find_a_gaussian()
+
+
+def check_that_chains_find_the_posterior():
+    rng, vae = np.random.default_rng(3), one_latent(4)
+    some = rng.integers(0, 2, (3, 4)) * 1.0
+    x, z = np.repeat(some, 1500, axis=0), rng.standard_normal((4500, 1))
+    for _ in range(40):
+        z, _ = hmc.posterior_transition(vae, x, z, 0.6, 5, rng)
+    for each, mean, variance in zip(z.reshape(3, 1500, 1), *moments_on_a_line(vae, some)[1:], strict=True):
+        assert_moments(each, mean[None], variance[None, None])
+
+
+def test_chains_sample_the_posterior_of_a_vae():
+    check_that_chains_find_the_posterior()
+
+
+def check_that_the_cause_of_x_ranks_anywhere_in_its_posterior():
+    """Of z ~ p(z) with x ~ p(x|z), and samples of p(z|x), any is the k-th smallest alike (Talts et al. 2018)."""
+    rng, vae, samples = np.random.default_rng(4), one_latent(4), 9
+    cause, x = wake_sleep.dream(vae, 4000, rng)
+    z, ranks = rng.standard_normal(cause.shape), 0
+    for i in range(20 + 6 * samples):
+        z, _ = hmc.posterior_transition(vae, x, z, 0.6, 5, rng)
+        if i >= 20 and i % 6 == 0:
+            ranks = ranks + (z < cause)[:, 0]
+    counts, expected = np.bincount(ranks, minlength=samples + 1), 4000 / (samples + 1)
+    assert len(counts) == samples + 1
+    assert ((counts - expected) ** 2 / expected).sum() < 27.9  # 99.9 % of chi-square, 9 degrees of freedom
+
+
+def test_the_cause_of_an_example_ranks_uniformly_among_the_samples_of_its_posterior():
+    check_that_the_cause_of_x_ranks_anywhere_in_its_posterior()
+
+
+def test_a_motion_that_ends_where_it_began_traps_no_chain(rng):
+    """In a standard normal four leapfrog steps of √2 turn (z, r) by a whole circle."""
+    z = first = rng.standard_normal((500, 2))
+    there, _ = hmc.leapfrog(np.negative, z, rng.standard_normal(z.shape), 2**0.5, 4)
+    np.testing.assert_allclose(there, z, atol=1e-12)
+    for _ in range(20):
+        z, _ = hmc.transition(standard_normal_log_density, np.negative, z, 2**0.5, 4, rng)
+    assert abs((z * first).mean()) < 0.15
+
+
+@pytest.mark.parametrize("first", [0.01, 10.0])
+def test_step_size_comes_to_accept_nine_proposals_in_ten(first, rng):
+    log_p, gradient, z, _ = particle(rng, 300)
+    step_size, shares = first, []
+    for _ in range(60):
+        z, accepted = hmc.transition(log_p, gradient, z, step_size, 5, rng)
+        step_size = hmc.tuned(step_size, accepted)
+        shares.append(accepted.mean())
+    assert np.mean(shares[-30:]) == pytest.approx(0.9, abs=0.04)
+
+
+def test_a_chain_alone_is_tuned_by_the_factor_of_the_authors():
+    assert hmc.tuned(1.0, np.array([True])) == 1.02
+    assert hmc.tuned(1.0, np.array([False])) == 1 / 1.02
+
+
+# log p(x)
+
+
+def check_that_log_p_x_is_found_with_one_latent():
+    vae, rng = one_latent(12), np.random.default_rng(5)
+    _, x = wake_sleep.dream(vae, 200, rng)
+    exact = moments_on_a_line(vae, x)[0]
+    for found in marginal.log_likelihoods(vae, x, rng):
+        assert abs((found - exact).mean()) < 0.02
+        assert (found - exact).std() < 0.2
+
+
+def test_both_estimates_of_log_p_x_agree_with_quadrature_over_one_latent():
+    check_that_log_p_x_is_found_with_one_latent()
+
+
+def check_that_log_p_x_is_found_with_correlated_latents():
+    rng = np.random.default_rng(6)
+    vae, x = random_ppca(rng)
+    for found in marginal.log_likelihoods(vae, np.tile(x, (100, 1)), rng):
+        error = found - np.tile(vae.log_p(x), 100)
+        assert abs(error.mean()) < 0.03
+        assert error.std() < 0.2
+
+
+def test_both_estimates_of_log_p_x_are_exact_in_a_linear_model_whose_latents_correlate():
+    check_that_log_p_x_is_found_with_correlated_latents()
+
+
+def test_the_density_fitted_to_samples_has_their_moments_and_is_that_of_its_draws(rng, monkeypatch):
+    monkeypatch.setattr(marginal, "LEAST_VARIANCE", 0)
+    z = rng.normal(size=(40, 2, 3)) @ rng.normal(size=(3, 3)) + rng.normal(size=3)  # (S, N, J)
+    q = marginal.Gaussian(z)
+    drawn = q.draw(5000, rng)
+    for n in range(2):
+        covariance = np.cov(z[:, n].T)
+        assert_moments(drawn[:, n], z[:, n].mean(axis=0), covariance)
+        away = drawn[:, n] - z[:, n].mean(axis=0)
+        square = np.einsum("sj,jk,sk->s", away, np.linalg.inv(covariance), away)
+        log_density = -(3 * np.log(2 * np.pi) + np.linalg.slogdet(covariance)[1] + square) / 2
+        np.testing.assert_allclose(q.log_density(drawn)[:, n], log_density, rtol=1e-9)
+
+
+def test_a_model_that_is_not_a_number_has_no_log_p_x_and_stops_nothing(rng):
+    vae = one_latent(4)
+    vae.parameters.values[...] = np.nan
+    for found in marginal.log_likelihoods(vae, np.ones((3, 4)), rng, samples=5):
+        assert np.isnan(found).all()
+
+
+def test_chains_start_in_each_mode_as_often_as_it_is_likely(rng):
+    """p(x|z) of z² has two modes; z of the other side of zero would not be reached by leapfrog steps."""
+    vae = VAE(6, (2,), 1, zeros=True, dtype=np.float64)
+    vae.parameters["decoder.0.W"][...], vae.parameters["decoder.0.b"][...] = [[4, -4]], [-4, -4]
+    vae.parameters["decoder.1.W"][...], vae.parameters["decoder.1.b"][...] = 5, 5
+    z = marginal.start(vae, np.ones((500, 6)), rng)
+    assert (z < -0.7).mean() == pytest.approx(0.5, abs=0.1)
+    assert (z > 0.7).mean() == pytest.approx(0.5, abs=0.1)
+
+
+# the racers
+
+
+def small_race(method, images, optimizer="adagrad", hidden=8, latent=2, rate=0.1):
+    return race.Race(race.Racer("mnist", len(images), hidden, latent, method, optimizer), rate, images)
+
+
+@pytest.fixture
+def images(rng):
+    return rng.integers(0, 256, (130, 12), np.uint8)
+
+
+@pytest.mark.parametrize("method", race.METHODS)
+def test_a_race_resumes_bit_for_bit(method, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(mcem, "BLOCK", 50)
+    uninterrupted, stopped, resumed = (small_race(method, images) for _ in range(3))
+    uninterrupted.run(60_000)
+    stopped.run(50_000)
+    stopped.save(tmp_path / "race.npz")
+    resumed.load(tmp_path / "race.npz")
+    resumed.run(60_000)
+    assert uninterrupted.arrays["steps"] > race.STANDING
+    for name, array in uninterrupted.arrays.items():
+        if name != "seconds":
+            assert resumed.arrays[name].tobytes() == array.tobytes(), name
+    assert (resumed.vae.parameters.values == uninterrupted.vae.parameters.values).all()
+    assert resumed.rng.bit_generator.state == uninterrupted.rng.bit_generator.state
+
+
+def test_an_iteration_of_monte_carlo_em_moves_chains_and_decoder_and_counts_each_example_15_times(images):
+    em = small_race("mcem", images)
+    em.run(20 * 15 * 130)  # to the end of the steps in which Adagrad stands
+    before = {name: array.copy() for name, array in (em.arrays | em.vae.parameters.views).items()}
+    em.run(21 * 15 * 130)
+    assert em.arrays["examples"] == 21 * 15 * 130
+    assert em.arrays["steps"] == 21 * 5
+    assert (em.arrays["z"] != before["z"]).any(axis=1).mean() > 0.5
+    assert em.arrays["z"].dtype == np.float32
+    for name, array in em.vae.parameters.views.items():
+        assert np.array_equal(array, before[name]) == name.startswith("encoder"), name
+
+
+def every_picture(pixels):
+    return np.array(list(itertools.product([0, 255], repeat=pixels)), np.uint8)
+
+
+def test_monte_carlo_em_finds_a_model_as_likely_as_the_one_that_made_the_data(rng):
+    truth = one_latent(6)
+    _, x = wake_sleep.dream(truth, 400, rng)
+    em = small_race("mcem", (255 * x).astype(np.uint8), latent=1)
+    em.run(400 * 15 * 150)
+    likely, true = (moments_on_a_line(vae, x)[0].mean() for vae in (em.vae.astype(np.float64), truth))
+    assert likely > true - 0.02
+
+
+class DreamingRace(race.Race):
+    """A race in which the decoder stays what it is, so that its posterior is to be found."""
+
+    def descend(self):
+        for name, d in self.vae.parameters.d_views.items():
+            if name.startswith("decoder"):
+                d[...] = 0
+        self.optimizer.step()
+
+
+def check_that_sleep_finds_the_posterior():
+    """Where −log q(z|x) is least over dreams, q(z|x) has the mean and the variance of p(z|x)."""
+    images, truth = every_picture(4), one_latent(4, np.float32)
+    dreaming = DreamingRace(race.Racer("mnist", 16, 16, 1, "wake-sleep", "adam"), 0.003, images)
+    dreaming.vae.parameters.values[...] = truth.parameters.values
+    for rate in (0.01, 0.001):
+        dreaming.optimizer.learning_rate = rate
+        for _ in range(1500):
+            dreaming.step(dreaming)
+    x = batch(images)
+    log_p, mean, variance = moments_on_a_line(truth, x)
+    mu, logvar = dreaming.vae.encode(x)
+    p = np.exp(log_p)
+    assert p.sum() == pytest.approx(1, abs=1e-4)
+    assert p @ (mu[:, 0] - mean) ** 2 < 0.01
+    assert p @ (logvar[:, 0] - np.log(variance)) ** 2 < 0.02
+
+
+def test_sleep_matches_the_moments_of_the_posterior():
+    check_that_sleep_finds_the_posterior()
+
+
+# injected mistakes: the check that each fails
+
+
+def leapfrog_uphill(gradient, z, r, step_size, steps, leapfrog=hmc.leapfrog):
+    return leapfrog(lambda z: -gradient(z), z, r, step_size, steps)
+
+
+def whole_steps_of_momentum(gradient, z, r, step_size, steps):
+    for _ in range(steps):
+        r = r + step_size * gradient(z)
+        z = z + step_size * r
+    return z, r
+
+
+def always_accepted(log_p, z, r, new_z, new_r):
+    return np.ones(len(z))
+
+
+def momentum_without_its_half(log_p, z, r):
+    return -log_p(z) + (r**2).sum(axis=1)
+
+
+def joint_without_prior(vae, x, z):
+    return vae.likelihood.log_density(x, vae.decoder_outputs(z))
+
+
+def data_for_dreams(vae, count, rng):
+    """Data and what the encoder says of them: the sleep phase then teaches it what it already thinks."""
+    x = batch(every_picture(4), rng.integers(0, 16, count))
+    mu, logvar = vae.encode(x)
+    return mu + np.exp(logvar / 2) * rng.standard_normal(mu.shape, np.float32), x
+
+
+def dreams_of_other_causes(vae, count, rng, dream=wake_sleep.dream):
+    z, x = dream(vae, count, rng)
+    return rng.permutation(z), x
+
+
+def determinant_upside_down(q, z, log_density=marginal.Gaussian.log_density):
+    return log_density(q, z) + 2 * np.log(np.diagonal(q.L, axis1=1, axis2=2)).sum(axis=1)
+
+
+def mean_of_the_inverse(a):
+    return -log_mean_exp(-a)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "mistake", "check"),
+    [
+        (hmc, "leapfrog", leapfrog_uphill, check_that_energy_errs_in_the_order_of_the_step_size_squared),
+        (hmc, "leapfrog", whole_steps_of_momentum, check_that_energy_errs_in_the_order_of_the_step_size_squared),
+        (hmc, "acceptance", always_accepted, check_that_chains_find_a_gaussian),
+        (hmc, "acceptance", always_accepted, check_that_chains_find_the_posterior),
+        (hmc, "acceptance", always_accepted, check_that_the_cause_of_x_ranks_anywhere_in_its_posterior),
+        (hmc, "energy", momentum_without_its_half, check_that_chains_find_a_gaussian),
+        (hmc, "log_joint", joint_without_prior, check_that_chains_find_the_posterior),
+        (race, "dream", data_for_dreams, check_that_sleep_finds_the_posterior),
+        (race, "dream", dreams_of_other_causes, check_that_sleep_finds_the_posterior),
+        (marginal, "log_joint", joint_without_prior, check_that_log_p_x_is_found_with_one_latent),
+        (marginal.Gaussian, "log_density", determinant_upside_down, check_that_log_p_x_is_found_with_one_latent),
+        (marginal, "log_mean_exp", mean_of_the_inverse, check_that_log_p_x_is_found_with_correlated_latents),
+    ],
+)
+def test_an_injected_mistake_is_caught(where, name, mistake, check, monkeypatch):
+    monkeypatch.setattr(where, name, mistake)
+    with pytest.raises(AssertionError):
+        check()
+
+
+# the figures
+
+
+def test_a_racer_goes_on_from_its_checkpoint_and_has_a_row_for_each_mark(images, tmp_path, monkeypatch):
+    def measure(race, test_images):
+        return {"train": race.vae.parameters.values.sum().item(), "test": len(test_images)}
+
+    racer = race.Racer("mnist", 130, 8, 2, "mcem")
+    monkeypatch.setattr(race, "images_of", lambda racer: (images, images[:30]))
+    monkeypatch.setattr(race, "TRIAL", 5)
+    tables = []
+    for folder, visits in (("stopped", ([3000], [3000, 4000])), ("uninterrupted", ([3000, 4000],))):
+        monkeypatch.setattr(race, "RUNS", tmp_path / folder)
+        for marks in visits:
+            rows = race.compete(racer, marks, measure)
+        assert [row["examples"] for row in rows] == [2 * 15 * 130, 3 * 15 * 130]  # whole iterations
+        race.update_table(tmp_path / "table.csv", [racer])
+        monkeypatch.setattr(race, "RUNS", tmp_path / "none")
+        race.update_table(tmp_path / "table.csv", [racer])  # keeps the rows of a racer whose checkpoint is elsewhere
+        tables.append([row | {"minutes": 0} for row in race.read_table(tmp_path / "table.csv")])
+        (tmp_path / "table.csv").unlink()
+    assert len(tables[0]) == 2
+    assert tables[0] == tables[1]
+
+
+def test_figure3_measures_log_p_x_of_both_splits_by_both_estimates(images, monkeypatch):
+    monkeypatch.setattr(figure3, "MEASURED", 20)
+    result = figure3.marginals(small_race("aevb", images), images[:30])
+    assert list(result) == ["train", "train_is", "test", "test_is"]
+    for value in result.values():
+        assert value == pytest.approx(12 * np.log(0.5), abs=0.1)  # of a decoder that has learned nothing
+
+
+@pytest.mark.parametrize(("method", "examples"), [("aevb", 130), ("mcem", 100)])
+def test_learning_rates_are_tried_for_as_many_steps_whatever_the_method(method, examples, images, monkeypatch):
+    monkeypatch.setattr(race, "TRIAL", 10)
+    tried = []
+
+    def measure(race, test_images):
+        tried.append((race.learning_rate, int(race.arrays["steps"]), len(race.images)))
+        return {"train": {0.01: -3, 0.02: -1, 0.1: np.nan}[race.learning_rate]}
+
+    monkeypatch.setattr(race, "TRIED", 100)
+    racer = race.Racer("mnist", 130, 8, 2, method)
+    assert race.best_rate(racer, images, measure) == 0.02
+    assert tried == [(rate, 10, examples) for rate in race.ADAGRAD_RATES]
