@@ -1,10 +1,9 @@
 """Figure 2: AEVB against wake-sleep, the bound against the number of training examples: `python paper/figure2.py`."""
 
-import argparse
-
 import numpy as np
 from matplotlib.figure import Figure
-from race import FOLDER, Racer, add_options, compete_all, published, rows_of, update_table
+from race import FOLDER, Racer, elbos, race_for
+from tables import of, published
 
 TABLE, PICTURE = FOLDER / "figure2.csv", FOLDER / "figure2.png"
 LATENTS = {"mnist": (20, 10, 3, 5, 200), "frey": (20, 10, 2, 5)}
@@ -16,24 +15,12 @@ RACERS = [
     for latent in latents
     for method, optimizer in CONTESTANTS
 ]
-
-
 CURVES = (("wake-sleep", "adagrad", "#D55E00"), ("aevb", "adagrad", "#0072B2"), ("aevb", "adam", "#009E73"))
 NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep"}
 TITLES = {"mnist": "MNIST", "frey": "Frey faces"}
 PUBLISHED = {"mnist": "MNIST", "frey": "Frey Face"}
+MARKS = [10_000 * round(10 ** (1 + i / 8)) for i in range(8 * 3 + 1)]  # examples at which the bound is measured
 LIMITS = {"mnist": (-150, -95), "frey": (300, 1600)}
-
-
-def marks(examples):
-    """Numbers of examples at which the bound is measured, up to so many: eight in each decade, from 100,000."""
-    steps = 10 ** (5 + np.arange(0, 8 * 4) / 8)
-    return [int(round(mark, -4)) for mark in steps if mark <= examples * 1.001]
-
-
-def of(rows, **settings):
-    """The rows of a table that have these settings."""
-    return [row for row in rows if settings.items() <= row.items()]
 
 
 def draw(rows):
@@ -80,20 +67,7 @@ def compare(rows):
             )
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("racers", nargs="*", help="parts of names, as mnist-50000-500-20 or wake-sleep (default: all)")
-    options = add_options(parser).parse_args()
-    racers = [racer for racer in RACERS if not options.racers or any(part in racer.name for part in options.racers)]
-    for racer in compete_all(racers, marks(options.examples), options.jobs):
-        update_table(TABLE, RACERS)
-        last = rows_of(racer)[-1]
-        print(f"{racer.name}: {last['train']} train, {last['test']} test after {last['minutes']} minutes", flush=True)
-    table = update_table(TABLE, RACERS)
-    draw(table)
-    print(*compare(table), sep="
-")
-
-
 if __name__ == "__main__":
-    main()
+    rows = race_for(__doc__, RACERS, MARKS, 1e7, elbos, TABLE)
+    draw(rows)
+    print(*compare(rows), sep="\n")

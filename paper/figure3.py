@@ -1,17 +1,19 @@
 """Figure 3: AEVB, wake-sleep and Monte Carlo EM, log p(x) against training examples: `python paper/figure3.py`."""
 
-import argparse
-
 import numpy as np
 from marginal import log_likelihoods
-from race import FOLDER, Racer, compete_all, rows_of, update_table
+from matplotlib.figure import Figure
+from race import FOLDER, Racer, race_for
+from tables import of, published
 
 from npvae.data.pixels import batch
 
 TABLE = FOLDER / "figure3.csv"
-METHODS = ("aevb", "wake-sleep", "mcem")
-RACERS = [Racer("mnist", examples, 100, 3, method) for examples in (1000, 50_000) for method in METHODS]
-MARKS = (0.3, 1, 2, 3, 5, 7, 10, 15, 20, 30, 45, 60, 70, 100)  # millions of examples at which log p(x) is measured
+COLOURS = {"aevb": "#0072B2", "wake-sleep": "#D55E00", "mcem": "#009E73"}  # of the methods
+NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep", "mcem": "Monte Carlo EM"}
+RACERS = [Racer("mnist", examples, 100, 3, method) for examples in (1000, 50_000) for method in COLOURS]
+MILLIONS = (0.3, 1, 2, 3, 5, 7, 10, 15, 20, 30, 45, 60)
+MARKS = [round(1e6 * mark) for mark in MILLIONS]  # examples at which log p(x) is measured
 MEASURED = 1000  # of the training and of the test set, the first
 SEED = 4
 
@@ -28,18 +30,46 @@ def marginals(race, test_images):
     return result
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("racers", nargs="*", help="parts of names, as mnist-1000 or mcem (default: all)")
-    parser.add_argument("--examples", type=float, default=6e7, help="to this number of examples (default: 6e7)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
-    options = parser.parse_args()
-    racers = [racer for racer in RACERS if not options.racers or any(part in racer.name for part in options.racers)]
-    marks = [round(mark * 1e6) for mark in MARKS if mark * 1e6 <= options.examples]
-    for racer in compete_all(racers, marks, options.jobs, marginals):
-        update_table(TABLE, RACERS)
-        print(racer.name, *list(rows_of(racer)[-1].values())[-7:], flush=True)
+def draw(rows):
+    """log p(x) over the published curves, which are pale: test solid, training dotted."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    lines = {}
+    for axis, examples in zip(figure.subplots(1, 2), (1000, 50_000), strict=True):
+        for method, colour in COLOURS.items():
+            for split, style in (("test", "-"), ("train", ":")):
+                x, y = published(3, "MNIST", examples, method, split)
+                axis.plot(np.array(x) / 1e6, y, style, color=colour, alpha=0.35, linewidth=2.5)
+                ours = of(rows, training_examples=examples, method=method)
+                (line,) = axis.plot(
+                    [row["examples"] / 1e6 for row in ours], [row[split] for row in ours], style, color=colour
+                )
+                lines.setdefault(f"{NAMES[method]}, {split}", line)
+        axis.set(xlim=(0, 62), ylim=(-165, -100), title=f"{examples:,} training images")
+        axis.set_xlabel("training examples evaluated, millions")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("log p(x), nats per image")
+    figure.legend(lines.values(), lines, loc="outside right center", frameon=False, title="pale: as published")
+    figure.savefig(FOLDER / "figure3.png", dpi=130)
+
+
+def compare(rows):
+    """Lines of a table in Markdown: where each racer is now, and what was published there."""
+    yield "| images | method | learning rate | examples | train | published | test | published | minutes |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for racer in RACERS:
+        for row in of(rows, **vars(racer))[-1:]:
+            theirs = {}
+            for split in ("train", "test"):
+                x, y = published(3, "MNIST", racer.training_examples, racer.method, split)
+                theirs[split] = np.interp(row["examples"], x, y)
+            yield (
+                f"| {racer.training_examples:,} | {NAMES[racer.method]} | {row['learning_rate']:g} "
+                f"| {row['examples'] / 1e6:.1f} M | {row['train']:.1f} | {theirs['train']:.1f} "
+                f"| {row['test']:.1f} | {theirs['test']:.1f} | {row['minutes']:.0f} |"
+            )
 
 
 if __name__ == "__main__":
-    main()
+    rows = race_for(__doc__, RACERS, MARKS, 6e7, marginals, TABLE)
+    draw(rows)
+    print(*compare(rows), sep="\n")

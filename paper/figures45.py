@@ -1,10 +1,8 @@
 """Figures 4 and 5: the latent planes of MNIST and the Frey faces, and samples: `python paper/figures45.py`."""
 
-import argparse
-
 import numpy as np
 from matplotlib.figure import Figure
-from race import FOLDER, Racer, add_options, compete_all, load_race
+from race import FOLDER, Racer, elbos, load_race, race_for
 
 from npvae.film import plane
 from npvae.plot import tile
@@ -40,13 +38,7 @@ def draw_samples():
     figure.savefig(FOLDER / "figure5.png", dpi=110)
 
 
-def main():
-    options = add_options(argparse.ArgumentParser(description=__doc__)).parse_args()
-    for racer in compete_all([*PLANES, *SAMPLES[1:]], [int(options.examples)], options.jobs):
-        print(racer.name, flush=True)
+if __name__ == "__main__":
+    race_for(__doc__, [*PLANES, *SAMPLES[1:]], [10_000_000], 1e7, elbos, None)
     draw_planes()
     draw_samples()
-
-
-if __name__ == "__main__":
-    main()

@@ -4,8 +4,7 @@ A racer is a method, an optimizer and a model on one data set. Of each, `paper/r
 changes, so that an interrupted race goes on where it was, bit for bit; the table has a row for each measurement.
 """
 
-import csv
-import io
+import argparse
 import json
 import math
 import multiprocessing
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from mcem import chains, mcem
+from tables import write_table
 from wake_sleep import dream, sleep, wake
 
 from npvae import VAE
@@ -206,55 +206,11 @@ def rows_of(racer):
         return json.loads(saved["rows"].item())
 
 
-def read_table(path):
-    """The rows of a table, a list of dicts whose values are numbers where they can be."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return [{name: number_or_text(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-def number_or_text(value):
-    try:
-        return float(value)
-    except ValueError:
-        return value
-
-
-def update_table(path, racers):
-    """Write the table of these racers: of each the rows of its checkpoint, or else those that the table has."""
-    old = read_table(path) if path.exists() else []
-    table = []
-    for racer in racers:
-        named = {name: number_or_text(str(value)) for name, value in vars(racer).items()}
-        table += rows_of(racer) or [row for row in old if named.items() <= row.items()]
-    if table:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, table[0])
-        writer.writeheader()
-        writer.writerows(table)
-        with replacing(path) as file:
-            file.write(text.getvalue().encode())
-    return table
-
-
-def published(figure, dataset, parameter, method, split):
-    """(examples, nats) of a curve of the paper, read off its vector graphics to about 0.1 nats."""
-    keys = {"figure": figure, "dataset": dataset, "latent_or_ntrain": parameter, "method": method, "split": split}
-    rows = [row for row in read_table(FOLDER / "published.csv") if keys.items() <= row.items()]
-    return [row["train_samples_evaluated"] for row in rows], [row["nats"] for row in rows]
-
-
 def load_race(racer):
     """The race of a racer as its checkpoint has it."""
     race = Race(racer, 0.0, images_of(racer)[0])
     race.load(RUNS / f"{racer.name}.npz")
     return race
-
-
-def add_options(parser):
-    """What the scripts of all figures are asked for."""
-    parser.add_argument("--examples", type=float, default=1e7, help="to this number of examples (default: 1e7)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
-    return parser
 
 
 def compete_all(racers, marks, jobs, measure=elbos):
@@ -268,3 +224,19 @@ def compete_all(racers, marks, jobs, measure=elbos):
         for future in as_completed(futures):
             future.result()
             yield futures[future]
+
+
+def race_for(description, racers, marks, examples, measure, table):
+    """The command of a figure: let racers compete, and write its table if it has one; returns that, a list of dicts."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("racers", nargs="*", help="parts of their names, as mnist-1000 or wake-sleep (default: all)")
+    parser.add_argument("--examples", type=float, default=examples, help=f"to so many (default: {examples:g})")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
+    options = parser.parse_args()
+    chosen = [racer for racer in racers if not options.racers or any(part in racer.name for part in options.racers)]
+    for racer in compete_all(chosen, [mark for mark in marks if mark <= options.examples], options.jobs, measure):
+        last = rows_of(racer)[-1]
+        print(f"{racer.name}: {last['train']} train, {last['test']} test after {last['minutes']} minutes", flush=True)
+        if table:
+            write_table(table, {racer: rows_of(racer) for racer in racers})
+    return write_table(table, {racer: rows_of(racer) for racer in racers}) if table else None

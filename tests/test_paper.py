@@ -27,6 +27,7 @@ import marginal
 import mcem
 import race
 import wake_sleep
+from tables import read_table, write_table
 
 LIKELIHOODS = ("bernoulli", "gaussian")
 
@@ -491,10 +492,10 @@ def test_a_racer_goes_on_from_its_checkpoint_and_has_a_row_for_each_mark(images,
         for marks in visits:
             rows = race.compete(racer, marks, measure)
         assert [row["examples"] for row in rows] == [2 * 15 * 130, 3 * 15 * 130]  # whole iterations
-        race.update_table(tmp_path / "table.csv", [racer])
+        write_table(tmp_path / "table.csv", {racer: race.rows_of(racer)})
         monkeypatch.setattr(race, "RUNS", tmp_path / "none")
-        race.update_table(tmp_path / "table.csv", [racer])  # keeps the rows of a racer whose checkpoint is elsewhere
-        tables.append([row | {"minutes": 0} for row in race.read_table(tmp_path / "table.csv")])
+        write_table(tmp_path / "table.csv", {racer: race.rows_of(racer)})  # of a racer whose checkpoint is elsewhere
+        tables.append([row | {"minutes": 0} for row in read_table(tmp_path / "table.csv")])
         (tmp_path / "table.csv").unlink()
     assert len(tables[0]) == 2
     assert tables[0] == tables[1]

@@ -1,0 +1,53 @@
+"""The tables: what was measured, and what was published."""
+
+import csv
+import io
+from pathlib import Path
+
+from npvae.files import replacing
+
+FOLDER = Path(__file__).parent
+
+
+def read_table(path):
+    """The rows of a table, a list of dicts whose values are numbers where they can be."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{name: number_or_text(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def number_or_text(value):
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    return value
+
+
+def write_table(path, rows):
+    """Write a table of these rows, racer → list of dicts; a racer without any keeps those that it has in the table."""
+    old = read_table(path) if path.exists() else []
+    table = []
+    for racer, measured in rows.items():
+        named = {name: number_or_text(str(value)) for name, value in vars(racer).items()}
+        table += measured or of(old, **named)
+    if table:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, table[0])
+        writer.writeheader()
+        writer.writerows(table)
+        with replacing(path) as file:
+            file.write(text.getvalue().encode())
+    return table
+
+
+def of(rows, **settings):
+    """The rows that have these settings."""
+    return [row for row in rows if settings.items() <= row.items()]
+
+
+def published(figure, dataset, parameter, method, split):
+    """(examples, nats) of a curve of the paper, read off its vector graphics to about 0.1 nats."""
+    keys = {"figure": figure, "dataset": dataset, "latent_or_ntrain": parameter, "method": method, "split": split}
+    rows = of(read_table(FOLDER / "published.csv"), **keys)
+    return [row["train_samples_evaluated"] for row in rows], [row["nats"] for row in rows]
