@@ -455,6 +455,7 @@ def beside(task, bug):
         )
 
 
+@pytest.mark.slow
 def test_planted_bug_is_not_given_away_by_another_mistake_beside_it(monkeypatch):
     monkeypatch.setattr(judging, "SEARCH", 0.2)  # whether or not the two have been named
     tried = [(exercise(n), BUGS[n][i], *both) for n, i in PLANTED for both in beside(exercise(n), BUGS[n][i])]

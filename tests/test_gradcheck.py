@@ -298,7 +298,7 @@ def test_elements_whose_relu_flips_within_the_step_are_skipped_and_counted(hair)
     assert "skipped, at a kink" in report.summary()
 
 
-@pytest.mark.parametrize("wrong", [False, True])
+@pytest.mark.parametrize("wrong", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_model_of_full_size_is_checked_in_every_array(wrong):
     rng = np.random.default_rng(0)
     model = VAE(rng=rng)
