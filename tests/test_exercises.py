@@ -165,7 +165,7 @@ def test_planted_bug_is_found_and_not_given_away(number, i):
     assert {task.start(seed) for seed in range(len(BUGS[number]))} == {task.with_bug(bug) for bug in BUGS[number]}
 
 
-@pytest.mark.parametrize("style", ["loops over examples", "in place"])
+@pytest.mark.parametrize("style", ["loops over examples", pytest.param("in place", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("number", "i"), PLANTED)
 def test_mended_file_passes(number, i, style):
     task, bug = exercise(number), BUGS[number][i]

@@ -39,7 +39,7 @@ def test_every_element_of_every_gradient_is_right(activation, hidden, samples):
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_gradient_of_every_objective_likelihood_and_conditioning_is_right(objective, likelihood, classes, beta):
-    model, *data = small_problem(objective=objective, likelihood=likelihood, classes=classes, hidden=(5,))
+    model, *data = small_problem(objective=objective, likelihood=likelihood, classes=classes, hidden=(3,))
     assert_right_in_every_element(check_vae(model, *data, beta=beta))
 
 

@@ -165,7 +165,12 @@ def undisturbed(data_dir, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
 )
 def test_resume_is_bit_exact_after_a_signal(number, code, undisturbed, tmp_path):
     (options, checkpoint), folder = undisturbed, tmp_path / "stopped"
