@@ -36,20 +36,29 @@ def positive(text, low=1):
     return int(text)
 
 
+def escaped(text):
+    """What is printed as one line, whatever is in it, as a name of a folder can be: nothing can steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def say(line):
+    """Print a line on standard output."""
+    print(escaped(line), flush=True)
+
+
 def complain(program, message):
-    """Print a message on standard error in one line, whatever is in it: nothing in it can steer a terminal."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in f"{program}: {message}")
-    _print(line, sys.stderr)
+    """Print a message on standard error in one line."""
+    _print_if_possible(f"{program}: {message}", sys.stderr)
 
 
 def say_last(line):
     """Print the last line on standard output, which may be a terminal that has gone."""
-    _print(line, sys.stdout)
+    _print_if_possible(line, sys.stdout)
 
 
-def _print(line, stream):
+def _print_if_possible(line, stream):
     try:
-        print(line, file=stream, flush=True)
+        print(escaped(line), file=stream, flush=True)
     except OSError:
         _forget(stream)
 

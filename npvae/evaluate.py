@@ -8,7 +8,7 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from npvae.commands import StopRequest, UserError, command, complain, positive
+from npvae.commands import StopRequest, UserError, command, complain, positive, say
 from npvae.data.pixels import BINARIZATIONS, batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.objectives import log_mean_exp, log_weights
@@ -212,7 +212,8 @@ def main(arguments=None):
         complain(PROGRAM, f"stopped by {name}: {done} test examples, and not kept")
     if result is None:
         return 128 + stop.signal
-    print(json.dumps(result) if options.json else "\n".join([str(dataset), *describe(result, run.config)]), flush=True)
+    for line in [json.dumps(result)] if options.json else [dataset, *describe(result, run.config)]:
+        say(line)
     if stop.signal:
         return 128 + stop.signal
     if options.importance_samples:
@@ -224,7 +225,7 @@ def main(arguments=None):
         except OSError as error:
             raise UserError(f"{run.folder} cannot be written ({error.strerror}): keep what was printed") from error
         if not options.json:
-            print(f"  kept in {run.evaluation} and {drawn['bounds']}")
+            say(f"  kept in {run.evaluation} and {drawn['bounds']}")
     return 0
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from npvae import distributions, film, layers, objectives, vae
-from npvae.commands import UserError, command
+from npvae.commands import UserError, command, say
 from npvae.evaluate import ACTIVE, estimates, protocol
 from npvae.files import replacing
 from npvae.plot import CLASS_COLOURS
@@ -192,7 +192,7 @@ def main(arguments=None):
     path = run.folder / "explorer.html"
     with replacing(path) as file:
         file.write(text)
-    print(f"{path}: {len(text) / 1e6:.1f} MB; open it in a browser")
+    say(f"{path}: {len(text) / 1e6:.1f} MB; open it in a browser")
     if options.open:
         webbrowser.open(path.resolve().as_uri())
     return 0

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from npvae.commands import command
+from npvae.commands import command, say
 from npvae.comparison import AS_IT_IS, COLOURS, compare, panels
 from npvae.data.pixels import batch, one_hot
 from npvae.distributions import gaussian_kl
@@ -312,7 +312,8 @@ def main(arguments=None):
             parser.error("--data-dir is of no use with several runs: a comparison needs no data")
         if options.out and not options.out.endswith(".png"):
             parser.error(f"--out {options.out}: expected a name that ends in .png")
-        print("\n".join(compare([options.run, *options.others], options.out or "comparison.png")))
+        for line in compare([options.run, *options.others], options.out or "comparison.png"):
+            say(line)
         return 0
     if options.out:
         parser.error("--out is the picture of a comparison: name two runs or more")
@@ -321,7 +322,7 @@ def main(arguments=None):
     dataset, vae = run.dataset(), run.vae()
     require_fit(dataset, vae)
     for line in draw(run, PICTURES, vae, dataset).values():
-        print(line)
+        say(line)
     return 0
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from npvae import film
-from npvae.commands import OneLineParser, StopRequest, UserError, command, complain, say_last
+from npvae.commands import OneLineParser, StopRequest, UserError, command, complain, say, say_last
 from npvae.config import EXTENDABLE, Config, option_name
 from npvae.data.datasets import data_folder
 from npvae.evaluate import loss_terms
@@ -251,10 +251,10 @@ def work(options, stack):
     busy = threads_advice()  # before the load is our own
     run, dataset, training = (start if options.resume is None else resume)(options, stack)
     go_on = f"go on with: python -m npvae.train --resume {shlex.quote(str(run.folder))}"
-    print(dataset)
-    print(f"run: {run.folder}; {training.vae}, {training.vae.parameters.values.size:,} parameters", flush=True)
+    say(dataset)
+    say(f"run: {run.folder}; {training.vae}, {training.vae.parameters.values.size:,} parameters")
     if busy:
-        print(busy, flush=True)
+        say(busy)
     with StopRequest() as stop:
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told in words of our own
@@ -293,13 +293,13 @@ def finish(training, run, dataset):
     last = training.rows[-1]
     after = f"{last['epoch']:.0f} epoch{'s' * (last['epoch'] > 1)}, {last['seconds']:.0f} s"
     loss = f"test loss ({run.config.bound}) {last['test_loss']:.2f} nats per example"
-    print(f"{loss} after {after}; the run and its images are in {run.folder}")
+    say(f"{loss} after {after}; the run and its images are in {run.folder}")
     plot.draw(run, plot.BASIC, training.vae, dataset)
     if run.config.film:
         film.draw(run, dataset)
-        print(f"film: {run.film}")
-    print(f"next: python -m npvae.plot {shlex.quote(str(run.folder))}")
-    print(f"      python -m npvae.evaluate {shlex.quote(str(run.folder))}")
+        say(f"film: {run.film}")
+    say(f"next: python -m npvae.plot {shlex.quote(str(run.folder))}")
+    say(f"      python -m npvae.evaluate {shlex.quote(str(run.folder))}")
     return 0
 
 

@@ -1,5 +1,7 @@
+import contextlib
 import dataclasses
 import gzip
+import io
 import os
 import re
 import shutil
@@ -15,6 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
+from npvae import train
 from npvae.data.datasets import FILES, Dataset, load
 from npvae.data.idx import read_idx, write_idx
 from npvae.distributions import standard_normal_log_density
@@ -108,15 +111,22 @@ def command(*arguments):
 
 
 def run_train(*arguments):
-    """Run the training command to its end without a terminal."""
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120)
+    """Run the training command to its end, here, where all is imported already: what a process would leave and say."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = train.main(list(map(str, arguments)))
+        except SystemExit as exit:
+            code = exit.code
+    return subprocess.CompletedProcess(command(*arguments), code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")
 def finished(few_digits, tmp_path_factory):
     """A run of three epochs, as a process: (folder, what it printed)."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    process = run_train("--dataset", few_digits, *SMALL, "--epochs", 3, "--out", folder)
+    arguments = command("--dataset", few_digits, *SMALL, "--epochs", 3, "--out", folder)
+    process = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
     return folder, process.stdout

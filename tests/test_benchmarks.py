@@ -31,6 +31,7 @@ def test_operations_of_a_step_are_those_of_its_products(contenders):
     assert setup.operations == operations
 
 
+@pytest.mark.slow
 def test_compare_writes_the_figures_that_it_prints(few_digits, tmp_path):
     names = ["--contenders", "npvae", "products", "--rounds", 1, "--steps", 1, "--starts", 1]
     parts = ["--parts", "steps", "start", "evaluation"]
@@ -60,6 +61,7 @@ def test_published_charts_are_drawn_from_the_results(contenders, tmp_path):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_alternatives_run(few_digits):
     process = run("alternatives", "--turns", 1, "--dataset", few_digits)
     assert process.returncode == 0, process.stderr

@@ -453,6 +453,7 @@ def test_a_direction_sees_a_mistake_of_a_ten_billionth_of_the_gradient(seed):
 NETWORKS = int(os.environ.get("NPVAE_FUZZ", 100))  # NPVAE_FUZZ=1000 python -m pytest -k false_alarm
 
 
+@pytest.mark.slow
 def test_no_false_alarm_on_random_networks():
     """Of all depths, activations and losses, with kinks, dead units, zero biases, inputs that are zero, penalties."""
     alarms = {}
@@ -465,6 +466,7 @@ def test_no_false_alarm_on_random_networks():
     assert not alarms
 
 
+@pytest.mark.slow
 def test_no_mistake_in_a_random_network_passes():
     passed, found, refused = [], 0, 0
     mistakes = (lambda d: -d, lambda d: d * 1.001, np.zeros_like, lambda d: d + 1e-3 * np.abs(d).max())

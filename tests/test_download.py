@@ -121,6 +121,12 @@ class Mirror(BaseHTTPRequestHandler):
             while not self.server.release.wait(0.05):
                 self.wfile.write(b".")
 
+    def endless_continue(self):
+        self.connection.settimeout(1)  # a client that was shut down may stop to read without a word
+        with contextlib.suppress(OSError):
+            while not self.server.release.is_set():
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
     def endless(self):
         self.start(length=None)
         with contextlib.suppress(OSError):
@@ -184,6 +190,7 @@ FAULTS = {  # what the message says of each
     "endless_redirect": "more than 5 redirects",
     "redirect_to_missing": "404 Not Found",
     "trickling": r"too slow: \d+ bytes in \d+ s",
+    "endless_continue": r"too slow: 0 bytes in \d+ s",
     "endless": "more than the 300,.* bytes that were published",
     "redirect_to_nonsense": "not an answer that makes sense",
     "redirect_to_a_file": "not an answer that makes sense",
@@ -195,6 +202,7 @@ FAULTS = {  # what the message says of each
     "dropped": "the connection broke off",
     "reset": "the connection broke off",
 }
+SLOW = ("trickling", "endless_continue")  # never late for the time limit of a socket
 
 
 @pytest.fixture
@@ -242,7 +250,7 @@ def test_the_file_arrives_as_it_was_published(tmp_path, url, behaviour):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_mirror_is_followed_by_the_next(tmp_path, url, fault):
-    patience = 2 if fault == "trickling" else 30
+    patience = 2 if fault in SLOW else 30
     download([url(fault), url("good"), url("missing")], tmp_path / NAME, WHOLE, SHA256, timeout_for(fault, 1), patience)
     assert files(tmp_path) == {NAME: FILE}
 
@@ -252,7 +260,7 @@ def test_a_faulty_mirror_is_followed_by_the_next(tmp_path, url, fault):
 def test_a_fault_is_told_in_one_line_and_leaves_what_was_there(tmp_path, server, url, fault, old):
     if old:
         (tmp_path / NAME).write_bytes(old)
-    patience = 0.6 if fault == "trickling" else 30
+    patience = 0.6 if fault in SLOW else 30
     with pytest.raises(DownloadError) as error:
         download([url(fault)], tmp_path / NAME, WHOLE, SHA256, timeout_for(fault, 0.2), patience)
     assert files(tmp_path) == ({NAME: old} if old else {})
@@ -261,6 +269,17 @@ def test_a_fault_is_told_in_one_line_and_leaves_what_was_there(tmp_path, server,
     assert f"127.0.0.1:{server.server_port}: " in message
     assert message.isprintable()
     assert re.search(FAULTS[fault], message)
+
+
+@pytest.mark.parametrize("fault", [*SLOW, "stalled_before_headers"])
+def test_nothing_waits_for_a_mirror_that_was_given_up(tmp_path, url, fault):
+    before = set(threading.enumerate())
+    with pytest.raises(DownloadError, match="too slow"):
+        download([url(fault)], tmp_path / NAME, WHOLE, SHA256, timeout=(20, 20), patience=0.6)
+    workers = [thread for thread in set(threading.enumerate()) - before if thread.daemon]  # the server's are not
+    for thread in workers:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in workers)
 
 
 def test_a_port_where_nobody_listens_is_told_and_skipped(tmp_path, url, closed_port):

@@ -36,6 +36,29 @@ def patient(monkeypatch):
     monkeypatch.setattr(judging, "SEARCH", 60.0)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def remembered():
+    """What the solution gives with a mistake is worked out once, not again for each function that it may explain."""
+    function_in, attempt, functions, outcomes = judging.function_in, judging.attempt, {}, {}
+
+    def function_once(source, name, *surroundings):
+        if (source, name) not in functions:
+            functions[source, name] = function = function_in(source, name, *surroundings)
+            outcomes[function] = {}  # of each case
+        return functions[source, name]
+
+    def attempt_once(function, spec, case, expected=None):
+        known = outcomes.get(function, {})  # a learner's is not there
+        if case.name not in known:
+            known[case.name] = attempt(function, spec, case, expected)
+        return known[case.name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judging, "function_in", function_once)
+        patch.setattr(judging, "attempt", attempt_once)
+        yield
+
+
 @pytest.fixture(scope="module")
 def headings():
     """The number of a notebook → its headings."""
@@ -142,7 +165,7 @@ def test_planted_bug_is_found_and_not_given_away(number, i):
     assert {task.start(seed) for seed in range(len(BUGS[number]))} == {task.with_bug(bug) for bug in BUGS[number]}
 
 
-@pytest.mark.parametrize("style", ["loops over examples", "in place"])
+@pytest.mark.parametrize("style", ["loops over examples", pytest.param("in place", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("number", "i"), PLANTED)
 def test_mended_file_passes(number, i, style):
     task, bug = exercise(number), BUGS[number][i]
@@ -369,7 +392,8 @@ def test_emptied_solution_keeps_signatures_and_docstrings():
         assert len(other.body) == 2
 
 
-def test_a_learner_s_own_kind_of_value_error_is_a_value_error():
+def test_a_learner_s_own_kind_of_value_error_is_a_value_error(monkeypatch):
+    monkeypatch.setattr(judging, "SEARCH", 0.2)  # another kind is in no list
     source = STYLES["classes, closures, helpers"]["ex01_idx"]
     assert "class IDXError(ValueError)" in source
     wrong = source.replace("IDXError(ValueError)", "IDXError(Exception)")
@@ -389,7 +413,8 @@ def test_numbers_that_differ_are_shown_with_enough_digits_to_differ():
 @pytest.mark.parametrize(
     ("constants", "said"), [("learning_rate * (1 + (t == 2))", "0.004"), ("learning_rate, 0.7, 0.5", "0.7, 0.5")]
 )
-def test_other_constants_of_adam_are_seen_in_any_step(constants, said):
+def test_other_constants_of_adam_are_seen_in_any_step(constants, said, monkeypatch):
+    monkeypatch.setattr(judging, "SEARCH", 0.2)  # they are in no list
     source = edited(exercise(9).solution, "train_epoch", [(", t, learning_rate)", f", t, {constants})")])
     (verdict,) = verdicts("ex09_train", source, ["train_epoch"])
     assert not verdict.passed
@@ -430,6 +455,7 @@ def beside(task, bug):
         )
 
 
+@pytest.mark.slow
 def test_planted_bug_is_not_given_away_by_another_mistake_beside_it(monkeypatch):
     monkeypatch.setattr(judging, "SEARCH", 0.2)  # whether or not the two have been named
     tried = [(exercise(n), BUGS[n][i], *both) for n, i in PLANTED for both in beside(exercise(n), BUGS[n][i])]

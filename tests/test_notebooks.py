@@ -15,6 +15,7 @@ from tests.conftest import missing_links
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+QUICK = ("01", "03", "05")  # on data, on noise, on the whole model
 STRICT = """\
 import warnings
 warnings.simplefilter("error")
@@ -59,6 +60,12 @@ def test_notebooks_are_numbered():
 
 
 @pytest.mark.filterwarnings("default")  # Jupyter's own; the notebook's are errors in the kernel
+@pytest.mark.parametrize(
+    "notebook",
+    [pytest.param(path, marks=[pytest.mark.slow] * (not path.name.startswith(QUICK))) for path in NOTEBOOKS],
+    ids=lambda path: path.stem,
+    indirect=True,
+)
 def test_notebook_and_its_solutions_run_without_a_warning(notebook, data_dir, monkeypatch):
     monkeypatch.setenv("NPVAE_QUICK", "1")
     monkeypatch.setenv("NPVAE_DATA", str(data_dir))

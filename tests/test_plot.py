@@ -138,9 +138,9 @@ def test_a_broken_evaluation_is_told(text, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"conditional": True}, {"likelihood": "gaussian"}], ids=["plain", "conditional", "gaussian"]
+    ("latent", "settings"),
+    [(1, {"conditional": True}), (2, {}), (2, {"conditional": True}), (3, {"likelihood": "gaussian"})],
 )
-@pytest.mark.parametrize("latent", [1, 2, 3])
 def test_every_picture_is_drawn_or_says_why_not(latent, settings, few_digits, tmp_path):
     dataset = load(str(few_digits))
     run = Run.create(tmp_path / "run", Config(dataset=str(few_digits), hidden=(10,), latent=latent, **settings))

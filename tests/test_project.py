@@ -1,6 +1,7 @@
 """What holds for the project as a whole."""
 
 import ast
+import importlib
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from matplotlib.image import imsave
 
 import npvae
 from npvae.__main__ import COMMANDS
+from npvae.__main__ import main as by_name
 from npvae.commands import UserError
 from npvae.data.datasets import load
 from npvae.gradcheck import GradientError
@@ -104,10 +106,17 @@ def test_npvae_refuses_what_it_does_not_know_in_a_line():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_npvae_runs_each_command_by_its_name(name):
+def test_npvae_runs_each_command_by_its_name(name, capsys):
+    def said(main, *arguments):
+        with pytest.raises(SystemExit) as exit:
+            main(list(arguments))
+        return exit.value.code, *capsys.readouterr()
+
+    place = name if (ROOT / "npvae" / f"{name}.py").exists() else f"{name}.__main__"
     for arguments in (["--help"], ["--colour", "blue"]):
-        by_name, direct = run("npvae", name, *arguments), run(f"npvae.{name}", *arguments)
-        assert (by_name.returncode, by_name.stdout, by_name.stderr) == (direct.returncode, direct.stdout, direct.stderr)
+        direct = said(importlib.import_module(f"npvae.{place}").main, *arguments)
+        assert said(by_name, name, *arguments) == direct
+        assert f"python -m npvae.{name}" in "".join(map(str, direct))
 
 
 def test_npvae_imports_no_command_but_the_one_that_is_named():

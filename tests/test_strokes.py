@@ -74,6 +74,7 @@ def test_a_classifier_that_learned_on_some_digits_reads_others(digits):
 
 
 @pytest.mark.mnist
+@pytest.mark.slow
 def test_a_classifier_that_learned_on_mnist_reads_most_digits_of_every_class(digits):
     images, labels = digits
     mnist = load("mnist")

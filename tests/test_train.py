@@ -335,6 +335,7 @@ def test_taken_name_is_refused_and_the_run_there_is_untouched(finished, few_digi
 
 
 @pytest.mark.mnist
+@pytest.mark.slow
 def test_two_epochs_on_mnist_reach_the_loss_that_pytorch_reaches(tmp_path):
     process = run_train("--dataset", "mnist", "--epochs", 2, "--output-bias", "random", "--out", tmp_path / "run")
     assert process.returncode == 0

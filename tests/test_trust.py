@@ -20,6 +20,7 @@ from npvae import evaluate, explore, plot, train
 from npvae.commands import UserError
 from npvae.config import Config
 from npvae.data.datasets import load
+from npvae.exercises import __main__ as exercises
 from npvae.files import lock, replacing
 from npvae.runs import Run
 from npvae.training import Training
@@ -551,6 +552,28 @@ def test_runs_of_any_name_are_compared(name, few_digits, tmp_path):
 def test_a_name_that_is_none_is_refused_in_one_line_that_cannot_steer_a_terminal(name, few_digits, refused):
     for option in ("--out", "--resume", "--dataset"):
         assert refused(train.main, ["--dataset", few_digits, option, name])[:-1].isprintable()
+
+
+def test_no_name_of_a_folder_steers_the_terminal_that_it_is_printed_on(few_digits, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plot, "PICTURES", ("learning-curves",))  # the others are told in the same way
+    folder = tmp_path / "a\x1b[31mb\rc"
+    shutil.copytree(few_digits, folder)
+    run = folder / "run"
+    assert train.main(list(map(str, ["--dataset", folder, *SMALL, "--epochs", 1, "--out", tmp_path / "run"]))) == 0
+    shutil.copytree(tmp_path / "run", tmp_path / "other")
+    (tmp_path / "run").rename(run)  # no run is begun with such a name
+    for main, *arguments in [
+        (train.main, "--resume", run),
+        (evaluate.main, run, "--importance-samples", 2),
+        (plot.main, run),
+        (plot.main, run, tmp_path / "other", "--out", folder / "both.png"),
+        (explore.main, run),
+        (exercises.main, "start", folder / "exercises"),
+    ]:
+        assert main(list(map(str, arguments))) in (0, None)
+        out = capsys.readouterr().out
+        assert "\\x1b[31mb\\rc" in out
+        assert out.replace("\n", "").isprintable()
 
 
 def test_what_is_written_is_whole_or_not_there_and_names_its_file_when_the_disk_is_full(tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import queue
+import socket
 import threading
 import time
 from http.client import responses
@@ -91,13 +92,19 @@ def _fetch(chunks, path, size, sha256, progress):
 def _received(url, timeout, patience):
     """The chunks of a file as they arrive, the first, an empty one, when the mirror has said that it has the file.
 
-    A thread waits for them: a mirror that sends a byte now and then is never late for the time limit of a socket.
+    A thread waits for them: a mirror that sends a byte now and then is never late for the time limit of a socket. When
+    it is given up, its connections are shut down, and it ends.
     """
-    arrived, given_up = queue.Queue(WAITING), threading.Event()
+    arrived, given_up, connections = queue.Queue(WAITING), threading.Event(), []
+
+    def connected(connection):
+        connections.append(connection)
+        if given_up.is_set():  # while it connected
+            _shut_down(connection)
 
     def receive():
         try:
-            for chunk in _chunks(url, timeout):
+            for chunk in _chunks(url, timeout, connected):
                 arrived.put(chunk)
                 if given_up.is_set():
                     return
@@ -121,24 +128,58 @@ def _received(url, timeout, patience):
         raise DownloadError(f"too slow: {count:,} bytes in {time.monotonic() - began:.0f} s") from None
     finally:
         given_up.set()
+        for connection in connections:
+            _shut_down(connection)
         with contextlib.suppress(queue.Empty):
             while True:  # so that the thread, if it waits for room, goes on to its end
                 arrived.get_nowait()
 
 
+def _shut_down(connection):
+    with contextlib.suppress(OSError):  # it is closed already
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """What requests connects with; tells `connected` of each socket."""
+
+    def __init__(self, connected):
+        super().__init__()
+        self.connected = connected
+
+    def get_connection_with_tls_context(self, *arguments, **options):
+        pool, connected = super().get_connection_with_tls_context(*arguments, **options), self.connected
+
+        class Connection(pool.ConnectionCls):
+            def connect(self):
+                super().connect()
+                connected(self.sock)
+
+        pool.ConnectionCls = Connection
+        return pool
+
+
 class _Session(requests.Session):
     """A session that follows no redirects: in following one, requests reads its body, however long, into memory."""
+
+    def __init__(self, connected):
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter(connected))
 
     def get_redirect_target(self, resp):
         return None
 
 
-def _chunks(url, timeout):
+def _chunks(url, timeout, connected):
     """The chunks of the answer's body, after an empty one for its head; nothing but a body that is wanted is read."""
     # a server that packs what it sends would change the bytes of a .gz: ask for them as they are, do not decode
     headers = {"Accept-Encoding": "identity"}
     for _ in range(REDIRECTS + 1):
-        with _Session() as session, session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+        with (
+            _Session(connected) as session,
+            session.get(url, headers=headers, stream=True, timeout=timeout) as response,
+        ):
             if response.is_redirect:
                 url = urljoin(url, response.headers["Location"])
                 continue

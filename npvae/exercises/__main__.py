@@ -9,7 +9,7 @@ import textwrap
 import time
 from pathlib import Path, PureWindowsPath
 
-from npvae.commands import OneLineParser, UserError, command
+from npvae.commands import OneLineParser, UserError, command, escaped
 from npvae.exercises import report
 from npvae.exercises.course import MODULES, exercise
 from npvae.exercises.folder import TIME_LIMIT, check, is_folder, next_hint, start
@@ -92,9 +92,9 @@ def run_start(given):
     written, kept = start(folder, given.seed)
     if kept:
         print(f"Files that were there, and stay as they are: {len(kept)}")
-    print(f"Files written to {folder}: {len(written)}")
+    print(f"Files written to {escaped(folder)}: {len(written)}")
     if not kept:
-        print(f"Open {written[0]}, write its functions, and see what is wrong:")
+        print(f"Open {escaped(written[0])}, write its functions, and see what is wrong:")
         print(f"  {PROGRAM} watch {quoted(folder)}")
         print("Leave exercises 12 and 13 closed until then: they hold what the others ask for.")
     return 0
@@ -126,7 +126,7 @@ def run_watch(given):
     folder = existing(folder)
     numbers = numbers or ALL
     results, seen = {}, {}
-    print(f"Checking {folder} …", flush=True)
+    print(f"Checking {escaped(folder)} …", flush=True)
     while True:
         now = {number: _state(folder / exercise(number).file) for number in numbers}
         changed = [number for number in numbers if now[number] != seen.get(number, "never seen")]
@@ -247,7 +247,7 @@ def existing(folder):
 
 def quoted(path):
     """A path as one writes it in a shell."""
-    return shlex.quote(str(path))
+    return escaped(shlex.quote(str(path)))
 
 
 def _path(text):
