@@ -1,6 +1,7 @@
 """Figures 4 and 5: the latent planes of MNIST and the Frey faces, and samples: `python paper/figures45.py`."""
 
 import numpy as np
+from figure2 import MARKS, TABLE
 from matplotlib.figure import Figure
 from race import FOLDER, Racer, elbos, load_race, race_for
 
@@ -39,6 +40,6 @@ def draw_samples():
 
 
 if __name__ == "__main__":
-    race_for(__doc__, [*PLANES, *SAMPLES[1:]], [10_000_000], 1e7, elbos, None)
+    race_for(__doc__, [*PLANES, *SAMPLES[1:]], MARKS, 1e7, elbos, TABLE)
     draw_planes()
     draw_samples()

@@ -5,6 +5,7 @@ changes, so that an interrupted race goes on where it was, bit for bit; the tabl
 """
 
 import argparse
+import dataclasses
 import json
 import math
 import multiprocessing
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from mcem import chains, mcem
-from tables import write_table
+from tables import update_table
 from wake_sleep import dream, sleep, wake
 
 from npvae import VAE
@@ -227,16 +228,16 @@ def compete_all(racers, marks, jobs, measure=elbos):
 
 
 def race_for(description, racers, marks, examples, measure, table):
-    """The command of a figure: let racers compete, and write its table if it has one; returns that, a list of dicts."""
+    """The command of a figure: let racers compete, and write its table; returns that, a list of dicts."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("racers", nargs="*", help="parts of their names, as mnist-1000 or wake-sleep (default: all)")
     parser.add_argument("--examples", type=float, default=examples, help=f"to so many (default: {examples:g})")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
     options = parser.parse_args()
     chosen = [racer for racer in racers if not options.racers or any(part in racer.name for part in options.racers)]
+    key = [field.name for field in dataclasses.fields(Racer)]
     for racer in compete_all(chosen, [mark for mark in marks if mark <= options.examples], options.jobs, measure):
         last = rows_of(racer)[-1]
         print(f"{racer.name}: {last['train']} train, {last['test']} test after {last['minutes']} minutes", flush=True)
-        if table:
-            write_table(table, {racer: rows_of(racer) for racer in racers})
-    return write_table(table, {racer: rows_of(racer) for racer in racers}) if table else None
+        update_table(table, rows_of(racer), key)
+    return update_table(table, [row for racer in racers for row in rows_of(racer)], key)

@@ -24,13 +24,15 @@ def number_or_text(value):
     return value
 
 
-def write_table(path, rows):
-    """Write a table of these rows, racer → list of dicts; a racer without any keeps those that it has in the table."""
+def update_table(path, rows, key):
+    """Put rows, a list of dicts, into a table in place of those that agree with one of them in the columns `key`."""
+
+    def identity(row):
+        return tuple(row[name] for name in key)
+
     old = read_table(path) if path.exists() else []
-    table = []
-    for racer, measured in rows.items():
-        named = {name: number_or_text(str(value)) for name, value in vars(racer).items()}
-        table += measured or of(old, **named)
+    replaced = set(map(identity, rows))
+    table = sorted([row for row in old if identity(row) not in replaced] + rows, key=identity)
     if table:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, table[0])
