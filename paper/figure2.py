@@ -1,10 +1,15 @@
 """Figure 2: AEVB against wake-sleep, the bound against the number of training examples: `python paper/figure2.py`."""
 
+import sys
+
 import numpy as np
 from matplotlib.figure import Figure
-from race import FOLDER, Racer, elbos, race_for
-from tables import of, published
+from race import Racer, elbos, race_for
+from tables import FOLDER, of, published
 
+from npvae.commands import command
+
+PROGRAM = "python paper/figure2.py"
 TABLE, PICTURE = FOLDER / "figure2.csv", FOLDER / "figure2.png"
 LATENTS = {"mnist": (20, 10, 3, 5, 200), "frey": (20, 10, 2, 5)}
 SETUPS = {"mnist": (50_000, 500), "frey": (1600, 200)}  # training examples, hidden units
@@ -59,7 +64,7 @@ def compare(rows):
         last = of(rows, **vars(racer))[-1:]
         for row in last:
             x, y = published(2, PUBLISHED[racer.dataset], racer.latent, racer.method, "test")
-            theirs = np.interp(np.log(row["examples"]), np.log(x), y)
+            theirs = np.interp(np.log(row["examples"]), np.log(x), y, left=np.nan, right=np.nan)
             yield (
                 f"| {TITLES[racer.dataset]} | {racer.latent} | {NAMES[racer.method]} | {racer.optimizer.capitalize()} "
                 f"| {row['learning_rate']:g} | {row['examples'] / 1e6:g} M | {row['test']:.1f} | {theirs:.1f} "
@@ -67,7 +72,13 @@ def compare(rows):
             )
 
 
-if __name__ == "__main__":
-    rows = race_for(__doc__, RACERS, MARKS, 1e7, elbos, TABLE)
+@command(PROGRAM)
+def main(arguments=None):
+    rows = race_for(PROGRAM, __doc__, RACERS, MARKS, 1e7, elbos, TABLE, arguments)
     draw(rows)
     print(*compare(rows), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,13 +1,17 @@
 """Figure 3: AEVB, wake-sleep and Monte Carlo EM, log p(x) against training examples: `python paper/figure3.py`."""
 
+import sys
+
 import numpy as np
 from marginal import log_likelihoods
 from matplotlib.figure import Figure
-from race import FOLDER, Racer, race_for
-from tables import of, published
+from race import Racer, race_for
+from tables import FOLDER, of, published
 
+from npvae.commands import command
 from npvae.data.pixels import batch
 
+PROGRAM = "python paper/figure3.py"
 TABLE = FOLDER / "figure3.csv"
 COLOURS = {"aevb": "#0072B2", "wake-sleep": "#D55E00", "mcem": "#009E73"}  # of the methods
 NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep", "mcem": "Monte Carlo EM"}
@@ -61,7 +65,7 @@ def compare(rows):
             theirs = {}
             for split in ("train", "test"):
                 x, y = published(3, "MNIST", racer.training_examples, racer.method, split)
-                theirs[split] = np.interp(row["examples"], x, y)
+                theirs[split] = np.interp(row["examples"], x, y, left=np.nan, right=np.nan)
             yield (
                 f"| {racer.training_examples:,} | {NAMES[racer.method]} | {row['learning_rate']:g} "
                 f"| {row['examples'] / 1e6:.1f} M | {row['train']:.1f} | {theirs['train']:.1f} "
@@ -69,7 +73,13 @@ def compare(rows):
             )
 
 
-if __name__ == "__main__":
-    rows = race_for(__doc__, RACERS, MARKS, 6e7, marginals, TABLE)
+@command(PROGRAM)
+def main(arguments=None):
+    rows = race_for(PROGRAM, __doc__, RACERS, MARKS, 6e7, marginals, TABLE, arguments)
     draw(rows)
     print(*compare(rows), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

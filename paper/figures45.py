@@ -1,13 +1,18 @@
 """Figures 4 and 5: the latent planes of MNIST and the Frey faces, and samples: `python paper/figures45.py`."""
 
+import sys
+
 import numpy as np
 from figure2 import MARKS, TABLE
 from matplotlib.figure import Figure
-from race import FOLDER, Racer, elbos, load_race, race_for
+from race import Racer, elbos, load_race, race_for
+from tables import FOLDER
 
+from npvae.commands import command
 from npvae.film import plane
 from npvae.plot import tile
 
+PROGRAM = "python paper/figures45.py"
 SHAPES = {"mnist": (28, 28), "frey": (28, 20)}
 PLANES = {Racer("frey", 1600, 200, 2, "aevb", "adam"): 10, Racer("mnist", 50_000, 500, 2, "aevb", "adam"): 20}
 SAMPLES = [Racer("mnist", 50_000, 500, latent, "aevb", "adam") for latent in (2, 5, 10, 20)]
@@ -39,7 +44,13 @@ def draw_samples():
     figure.savefig(FOLDER / "figure5.png", dpi=110)
 
 
-if __name__ == "__main__":
-    race_for(__doc__, [*PLANES, *SAMPLES[1:]], MARKS, 1e7, elbos, TABLE)
+@command(PROGRAM)
+def main(arguments=None):
+    race_for(PROGRAM, __doc__, [*PLANES, *SAMPLES[1:]], MARKS, 1e7, elbos, TABLE, arguments)
     draw_planes()
     draw_samples()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,7 +4,6 @@ A racer is a method, an optimizer and a model on one data set. Of each, `paper/r
 changes, so that an interrupted race goes on where it was, bit for bit; the table has a row for each measurement.
 """
 
-import argparse
 import dataclasses
 import json
 import math
@@ -14,21 +13,20 @@ import signal
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from mcem import chains, mcem
-from tables import update_table
+from tables import FOLDER, update_table
 from wake_sleep import dream, sleep, wake
 
 from npvae import VAE
+from npvae.commands import OneLineParser, positive, say
 from npvae.data.datasets import load
 from npvae.data.pixels import batch
 from npvae.evaluate import loss_terms
 from npvae.files import replacing
 from npvae.optimizers import OPTIMIZERS
 
-FOLDER = Path(__file__).parent
 RUNS = FOLDER / "runs"
 BATCH = 100  # M, and L = 1: section 5
 ADAGRAD_RATES = (0.01, 0.02, 0.1)  # the best on the training set after the first steps: section 5
@@ -214,30 +212,41 @@ def load_race(racer):
     return race
 
 
-def compete_all(racers, marks, jobs, measure=elbos):
+def compete_all(racers, marks, jobs, measure):
     """Let racers compete, `jobs` at a time, each in a process of its own; yields each when it is through."""
     # a worker computes with one thread: two that share the cores would wait for each other
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Ctrl-C ends a worker without a word; it goes on from its checkpoint the next time
     quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_DFL)}
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), **quiet) as pool:
-        futures = {pool.submit(compete, racer, marks, measure): racer for racer in racers}
-        for future in as_completed(futures):
-            future.result()
-            yield futures[future]
+        try:
+            futures = {pool.submit(compete, racer, marks, measure): racer for racer in racers}
+            for future in as_completed(futures):
+                future.result()
+                yield futures[future]
+        except BaseException:  # the pool would wait for them
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
 
 
-def race_for(description, racers, marks, examples, measure, table):
+def race_for(program, description, racers, marks, examples, measure, table, arguments=None):
     """The command of a figure: let racers compete, and write its table; returns that, a list of dicts."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = OneLineParser(program, description)
     parser.add_argument("racers", nargs="*", help="parts of their names, as mnist-1000 or wake-sleep (default: all)")
     parser.add_argument("--examples", type=float, default=examples, help=f"to so many (default: {examples:g})")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
-    options = parser.parse_args()
+    parser.add_argument("--jobs", type=positive, default=2, help="processes, one thread each (default: 2)")
+    options = parser.parse_args(arguments)
+    for part in options.racers:
+        if not any(part in racer.name for racer in racers):
+            parser.error(f"no racer is called {part}, as {racers[0].name} is")
+    if not options.examples >= marks[0]:
+        parser.error(f"--examples {options.examples:g}: expected {marks[0]:,} or more, where the first is measured")
+    marks = [mark for mark in marks if mark <= options.examples]
     chosen = [racer for racer in racers if not options.racers or any(part in racer.name for part in options.racers)]
     key = [field.name for field in dataclasses.fields(Racer)]
-    for racer in compete_all(chosen, [mark for mark in marks if mark <= options.examples], options.jobs, measure):
+    for racer in compete_all(chosen, marks, options.jobs, measure):
         last = rows_of(racer)[-1]
-        print(f"{racer.name}: {last['train']} train, {last['test']} test after {last['minutes']} minutes", flush=True)
+        say(f"{racer.name}: {last['train']} train, {last['test']} test after {last['minutes']} minutes")
         update_table(table, rows_of(racer), key)
     return update_table(table, [row for racer in racers for row in rows_of(racer)], key)

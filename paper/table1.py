@@ -4,7 +4,6 @@ Everything is done by the commands of npvae, one run for each row and seed; what
 was interrupted goes on. The schedule is not that of the paper (3,280 epochs with batches of 20): see the README here.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -15,6 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tables import FOLDER, update_table
 
+from npvae.commands import OneLineParser, UserError, command, positive, say
+
+PROGRAM = "python paper/table1.py"
 TABLE, RUNS = FOLDER / "table1.csv", FOLDER / "runs"
 SETUP = "--dataset mnist --binarize dynamic --hidden 200 200 --latent 50 --batch-size 100"
 MODELS = {  # of a row of the table: how it is trained, and what Burda et al. found: −log p(x), active units
@@ -36,10 +38,11 @@ def train(model, seed, epochs):
 
 
 def npvae(arguments):
-    """Run a command of npvae with one thread; returns what it prints."""
+    """Run a command of npvae with one thread."""
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", *shlex.split(arguments)]
-    return subprocess.run(command, env=environment, check=True, text=True, stdout=subprocess.PIPE).stdout
+    if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode:  # it has said why
+        raise UserError(f"{arguments} failed")
 
 
 def measured(model, seed, epochs, samples):
@@ -59,20 +62,27 @@ def measured(model, seed, epochs, samples):
     return row | {"standard_error": round(nll["standard_error"], 2), "active_units": result["active_units"]}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", default=list(MODELS), help=f"of {', '.join(MODELS)} (default: all)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=800)
-    parser.add_argument("--samples", type=int, default=5000, help="K of the estimate (default: 5000)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
-    options = parser.parse_args()
-    tasks = [(model, seed, options.epochs, options.samples) for model in options.models for seed in options.seeds]
+@command(PROGRAM)
+def main(arguments=None):
+    parser = OneLineParser(PROGRAM, __doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)} (default: all)")
+    parser.add_argument("--seeds", type=lambda text: positive(text, 0), nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=positive, default=800)
+    parser.add_argument("--samples", type=positive, default=5000, help="K of the estimate (default: 5000)")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes, one thread each (default: 2)")
+    options = parser.parse_args(arguments)
+    for model in options.models:
+        if model not in MODELS:
+            parser.error(f"no model {model}: expected {', '.join(MODELS)}")
+    tasks = [
+        (model, seed, options.epochs, options.samples) for seed in options.seeds for model in options.models or MODELS
+    ]
     with ThreadPoolExecutor(options.jobs) as pool:
         for row in pool.map(lambda task: measured(*task), tasks):
-            print(row, flush=True)
+            say(", ".join(f"{name} {value}" for name, value in row.items()))
             update_table(TABLE, [row], ("model", "epochs", "seed", "samples"))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
