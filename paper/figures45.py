@@ -5,10 +5,10 @@ import sys
 import numpy as np
 from figure2 import MARKS, TABLE
 from matplotlib.figure import Figure
-from race import Racer, elbos, load_race, race_for
-from tables import FOLDER
+from race import Racer, elbo, load_race, race_for
+from tables import FOLDER, RUNS
 
-from npvae.commands import command
+from npvae.commands import UserError, command
 from npvae.film import plane
 from npvae.plot import tile
 
@@ -39,14 +39,19 @@ def draw_samples():
     """Figure 5: pixel means decoded from z ~ p(z), 10 × 10 for each number of latents."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     for axis, racer in zip(figure.subplots(1, 4), SAMPLES, strict=True):
-        images = load_race(racer).vae.sample(100, np.random.default_rng(0))
-        panel(axis, racer, images, 10, f"{racer.latent} latents")
+        race = load_race(racer)
+        images = race.vae.sample(100, np.random.default_rng(0))
+        panel(axis, racer, images, 10, f"{racer.latent} latents, {int(race.arrays['examples']):,} examples")
     figure.savefig(FOLDER / "figure5.png", dpi=110)
 
 
 @command(PROGRAM)
 def main(arguments=None):
-    race_for(PROGRAM, __doc__, [*PLANES, *SAMPLES[1:]], MARKS, 1e7, elbos, TABLE, arguments)
+    racers = [*PLANES, *SAMPLES[1:]]
+    race_for(PROGRAM, __doc__, racers, MARKS, 1e7, elbo, TABLE, arguments)
+    missing = [racer.name for racer in racers if not (RUNS / f"{racer.name}.npz").exists()]
+    if missing:
+        raise UserError(f"nothing is drawn before all have raced; missing: {', '.join(missing)}")
     draw_planes()
     draw_samples()
     return 0

@@ -18,7 +18,7 @@ JITTER = 0.5  # share by which a proposal's step size may differ: with the same,
 FIRST_STEP_SIZE = 0.01  # this one, and the next three: as in the authors' code
 ACCEPTED = 0.9  # the share of proposals that the step size is tuned to
 TUNING = 1.02  # the step size grows or shrinks by this factor for each proposal,
-COUNTED = 11  # of which not more count in one transition: all chains have a step size in common, and would make it leap
+COUNTED = 11  # of which not more count in one transition; all chains share a step size, and 1.02^N would make it leap
 
 
 def leapfrog(gradient, z, r, step_size, steps):

@@ -2,7 +2,7 @@
 
 An iteration moves each chain by a proposal of Hamiltonian Monte Carlo with 10 leapfrog steps, towards p(z|x) of the
 decoder as it is, and then the decoder by 5 steps along the gradient of −log p(x, z) of the whole training set. So all
-of it has to be gone through before the decoder moves at all: there is no online version, which is the paper's point.
+of it is gone through before the decoder moves at all: this is no online method, as AEVB is.
 
 How many "training samples evaluated" an iteration counts, the paper does not say, but its figure does: the published
 curves begin at 13 and 27 (N = 1,000), 39 and 43 (N = 50,000) times 15 N. So each of the 10 leapfrog steps and of the 5
@@ -20,23 +20,17 @@ EVALUATIONS = LEAPFROG_STEPS + UPDATES  # of each example in an iteration
 BLOCK = 500  # examples at once: what is computed of them stays in the cache
 
 
-def chains(race):
-    """What Monte Carlo EM adds to the state of a race: a chain for each example, from p(z), and their step size."""
-    z = race.rng.standard_normal((len(race.images), race.vae.latent), np.float32)
-    return {"z": z, "step_size": np.array(FIRST_STEP_SIZE)}
+def chains(count, latent, rng):
+    """What there is beside the decoder: a chain for each example, z (N, J) from p(z), and their step size."""
+    return {"z": rng.standard_normal((count, latent), np.float32), "step_size": np.array(FIRST_STEP_SIZE)}
 
 
-def mcem(race):
-    """An iteration: all chains, then the decoder; returns how often an example was evaluated."""
-    z, step_size = race.arrays["z"], race.arrays["step_size"]
+def move(vae, images, z, step_size, rng):
+    """Move the chains z (N, J) of images (N, D) by one proposal each, and tune their step size, an array: in place."""
     accepted = np.empty(len(z), bool)  # (N,)
-    for rows, x in blocks(race.images):
-        z[rows], accepted[rows] = posterior_transition(race.vae, x, z[rows], step_size.item(), LEAPFROG_STEPS, race.rng)
+    for rows, x in blocks(images):
+        z[rows], accepted[rows] = posterior_transition(vae, x, z[rows], step_size.item(), LEAPFROG_STEPS, rng)
     step_size[...] = tuned(step_size.item(), accepted)
-    for _ in range(UPDATES):
-        learn(race.vae, race.images, z)
-        race.descend()
-    return EVALUATIONS * len(z)
 
 
 def learn(vae, images, z):

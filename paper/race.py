@@ -7,16 +7,13 @@ changes, so that an interrupted race goes on where it was, bit for bit; the tabl
 import dataclasses
 import json
 import math
-import multiprocessing
-import os
-import signal
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 
 import numpy as np
-from mcem import chains, mcem
-from tables import FOLDER, update_table
+from mcem import EVALUATIONS, UPDATES, chains, learn, move
+from processes import in_processes
+from tables import RUNS, update_table
 from wake_sleep import dream, sleep, wake
 
 from npvae import VAE
@@ -27,13 +24,13 @@ from npvae.evaluate import loss_terms
 from npvae.files import replacing
 from npvae.optimizers import OPTIMIZERS
 
-RUNS = FOLDER / "runs"
 BATCH = 100  # M, and L = 1: section 5
 ADAGRAD_RATES = (0.01, 0.02, 0.1)  # the best on the training set after the first steps: section 5
 ADAM_RATES = (0.001,)  # its default
 TRIAL = 1000  # steps after which a learning rate is chosen,
 TRIED = 1000  # and the training examples on which it is for Monte Carlo EM, whose every step goes through all
-STANDING = 100  # steps in which Adagrad only gathers squares: else the first would divide gradients by themselves
+STANDING = {"mcem": UPDATES}  # steps in which Adagrad only gathers squares, lest it divide the first by themselves:
+STANDING |= {"aevb": 100, "wake-sleep": 100}  # as in the authors' code, and one iteration of Monte Carlo EM
 MEASURED = 10_000  # training examples on which the bound is measured, and as many test examples
 CHECKPOINT_EVERY = 60  # seconds
 
@@ -52,7 +49,7 @@ class Racer:
 
     @property
     def name(self):
-        return "-".join(map(str, [self.dataset, self.training_examples, *list(vars(self).values())[2:]]))
+        return "-".join(map(str, vars(self).values()))
 
 
 class Race:
@@ -73,13 +70,14 @@ class Race:
         self.arrays = {name: np.zeros(()) for name in ("examples", "steps", "seconds")}
         self.arrays |= {"parameters": self.vae.parameters.values}
         self.arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.state.items()}
-        self.arrays |= STATES.get(racer.method, lambda race: {})(self)
+        if racer.method == "mcem":
+            self.arrays |= chains(len(images), racer.latent, self.rng)
         self.rows = []
 
     def descend(self):
         """Step along the gradient that a method has left, of its loss and −log p(θ)."""
         add_prior(self.vae, len(self.images))
-        standing = self.racer.optimizer == "adagrad" and self.arrays["steps"] < STANDING
+        standing = self.racer.optimizer == "adagrad" and self.arrays["steps"] < STANDING[self.racer.method]
         self.optimizer.learning_rate = 0 if standing else self.learning_rate
         self.optimizer.step()
         self.arrays["steps"] += 1
@@ -114,7 +112,7 @@ class Race:
 
 
 def start(vae, rng):
-    """The authors' start: weights from N(0, 0.01²); biases, and all that a log-variance is computed from, zero."""
+    """Nearly the authors' start: weights N(0, 0.01²); biases, and all that a log-variance is computed from, zero."""
     for name, array in vae.parameters.views.items():
         if name.endswith(".W"):
             array[...] = rng.normal(0, 0.01, array.shape)
@@ -123,13 +121,16 @@ def start(vae, rng):
 
 
 def add_prior(vae, training_examples):
-    """Add the derivative of −log p(θ) / N, with p(θ) = N(0, I) on the decoder's weights: section 5, weight decay."""
+    """Add the derivative of −log p(θ) / N, p(θ) = N(0, I): section 5, a small weight decay.
+
+    θ are the decoder's weights; the authors' code has the encoder's under it, too.
+    """
     for dense in vae.decoder.layers[::2]:
         d_W = dense.d_W
         d_W += dense.W / training_examples
 
 
-def aevb(race):
+def step_aevb(race):
     """A step of Algorithm 1: −ELBO with the KL in closed form (eq. 10)."""
     x = race.draw_batch()
     race.vae.loss(x, race.rng.standard_normal((1, len(x), race.vae.latent), np.float32))
@@ -138,7 +139,7 @@ def aevb(race):
     return len(x)
 
 
-def wake_sleep(race):
+def step_wake_sleep(race):
     """A step on a batch of data and a batch of dreams; each writes its half of the gradient."""
     x = race.draw_batch()
     wake(race.vae, x, race.rng.standard_normal((1, len(x), race.vae.latent), np.float32))
@@ -147,16 +148,23 @@ def wake_sleep(race):
     return len(x)
 
 
-METHODS = {"aevb": aevb, "wake-sleep": wake_sleep, "mcem": mcem}
-STATES = {"mcem": chains}  # what a method changes beside the parameters: race -> arrays by name
+def step_mcem(race):
+    """An iteration of Monte Carlo EM: all chains, then the decoder; returns how often an example was evaluated."""
+    move(race.vae, race.images, race.arrays["z"], race.arrays["step_size"], race.rng)
+    for _ in range(UPDATES):
+        learn(race.vae, race.images, race.arrays["z"])
+        race.descend()
+    return EVALUATIONS * len(race.images)
 
 
-def elbos(race, test_images):
-    """The bound on the first training and test examples, in nats per example: what Figure 2 shows."""
+METHODS = {"aevb": step_aevb, "wake-sleep": step_wake_sleep, "mcem": step_mcem}
+
+
+def elbo(race, images):
+    """The bound on the first of these images, nats per example, without a name: what Figure 2 shows."""
     # Frey pixels have a density, which is of x = byte / 255 here, and, as it seems, of byte / 256 in the paper
     shift = race.vae.pixels * math.log(256 / 255) if race.racer.dataset == "frey" else 0
-    splits = {"train": race.images[:MEASURED], "test": test_images[:MEASURED]}
-    return {split: shift - loss_terms(race.vae, images)["loss"].mean().item() for split, images in splits.items()}
+    return {"": shift - loss_terms(race.vae, images[:MEASURED])["loss"].mean().item()}
 
 
 def images_of(racer):
@@ -165,7 +173,7 @@ def images_of(racer):
     return dataset.train_images[: racer.training_examples], dataset.test_images
 
 
-def best_rate(racer, images, measure=elbos):
+def best_rate(racer, images, measure):
     """The paper's choice: the learning rate that is best on the training set after the first steps."""
     rates = ADAGRAD_RATES if racer.optimizer == "adagrad" else ADAM_RATES
     if len(rates) == 1:
@@ -176,12 +184,15 @@ def best_rate(racer, images, measure=elbos):
         with np.errstate(all="ignore"):  # a rate that is too large: its result is NaN
             while race.arrays["steps"] < TRIAL:
                 race.step(race)
-            results.append(measure(race, images)["train"])
+            results.append(measure(race, images)[""])
     return rates[int(np.argmax(np.nan_to_num(results, nan=-np.inf)))]
 
 
-def compete(racer, marks, measure=elbos):
-    """Run a racer through these numbers of examples, or on from its checkpoint; returns its rows of the table."""
+def compete(racer, marks, measure):
+    """Run a racer through these numbers of examples, or on from its checkpoint; returns its rows of the table.
+
+    At each, `measure(race, images)` says what to keep of training and test images: endings of a column's name → number.
+    """
     train, test = images_of(racer)
     path = RUNS / f"{racer.name}.npz"
     race = load_race(racer) if path.exists() else Race(racer, best_rate(racer, train, measure), train)
@@ -191,7 +202,9 @@ def compete(racer, marks, measure=elbos):
         race.run(mark, path)
         row = vars(racer) | {"learning_rate": race.learning_rate, "examples": int(race.arrays["examples"])}
         row |= {"minutes": round(race.arrays["seconds"].item() / 60, 2)}
-        race.rows.append(row | {name: round(value, 2) for name, value in measure(race, test).items()})
+        for split, images in {"train": train, "test": test}.items():
+            row |= {split + ending: round(value, 2) for ending, value in measure(race, images).items()}
+        race.rows.append(row)
         race.save(path)
     return race.rows
 
@@ -212,22 +225,9 @@ def load_race(racer):
     return race
 
 
-def compete_all(racers, marks, jobs, measure):
-    """Let racers compete, `jobs` at a time, each in a process of its own; yields each when it is through."""
-    # a worker computes with one thread: two that share the cores would wait for each other
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Ctrl-C ends a worker without a word; it goes on from its checkpoint the next time
-    quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_DFL)}
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), **quiet) as pool:
-        try:
-            futures = {pool.submit(compete, racer, marks, measure): racer for racer in racers}
-            for future in as_completed(futures):
-                future.result()
-                yield futures[future]
-        except BaseException:  # the pool would wait for them
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            raise
+def is_called(racer, parts):
+    """Whether one of these is its name or a part of it, cut at the dashes."""
+    return any(f"-{part}-" in f"-{racer.name}-" for part in parts)
 
 
 def race_for(program, description, racers, marks, examples, measure, table, arguments=None):
@@ -238,15 +238,17 @@ def race_for(program, description, racers, marks, examples, measure, table, argu
     parser.add_argument("--jobs", type=positive, default=2, help="processes, one thread each (default: 2)")
     options = parser.parse_args(arguments)
     for part in options.racers:
-        if not any(part in racer.name for racer in racers):
+        if not any(is_called(racer, [part]) for racer in racers):
             parser.error(f"no racer is called {part}, as {racers[0].name} is")
     if not options.examples >= marks[0]:
         parser.error(f"--examples {options.examples:g}: expected {marks[0]:,} or more, where the first is measured")
     marks = [mark for mark in marks if mark <= options.examples]
-    chosen = [racer for racer in racers if not options.racers or any(part in racer.name for part in options.racers)]
-    key = [field.name for field in dataclasses.fields(Racer)]
-    for racer in compete_all(chosen, marks, options.jobs, measure):
-        last = rows_of(racer)[-1]
+    chosen = [racer for racer in racers if not options.racers or is_called(racer, options.racers)]
+    for dataset in {racer.dataset for racer in chosen}:
+        load(dataset)  # where one is missing, that is said now and not after hours
+    key = [*(field.name for field in dataclasses.fields(Racer)), "examples"]
+    for (racer, *_), rows in in_processes(compete, [(racer, marks, measure) for racer in chosen], options.jobs):
+        last = rows[-1]
         say(f"{racer.name}: {last['train']} train, {last['test']} test after {last['minutes']} minutes")
-        update_table(table, rows_of(racer), key)
+        update_table(table, rows, key)
     return update_table(table, [row for racer in racers for row in rows_of(racer)], key)

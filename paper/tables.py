@@ -7,6 +7,8 @@ from pathlib import Path
 from npvae.files import replacing
 
 FOLDER = Path(__file__).parent
+RUNS = FOLDER / "runs"  # checkpoints, which git ignores
+NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep", "mcem": "Monte Carlo EM"}  # of the methods
 
 
 def read_table(path):

@@ -29,22 +29,26 @@ def wake(vae, x, eps):
     return -vae.likelihood.log_density(x, outputs).mean().item()
 
 
-def sleep(vae, z, x):
+def sleep(vae, x, z):
     """−log q(z|x), nats per example, of dreams x (B, D) whose cause z (B, J) is known.
 
     Writes its derivative with respect to the encoder's parameters into `vae.parameters.gradient`.
     """
-    mu, logvar = np.split(vae.encoder.forward(x), 2, axis=1)  # (B, J), (B, J); Gaussian dreams may leave [0, 1]
+    mu, logvar = vae.encode(x)  # (B, J), (B, J)
     _, d_mu, d_logvar = gaussian_log_density_gradient(z, mu, logvar)
     vae.encoder_backward(-d_mu / len(z), -d_logvar / len(z))
     return -gaussian_log_density(z, mu, logvar).mean().item()
 
 
 def dream(vae, count, rng):
-    """(z, x) from the model: z ~ p(z), (count, J), and x ~ p(x|z), (count, D), in the precision of `vae`."""
+    """(x, z) from the model: z ~ p(z), (count, J), and x ~ p(x|z), (count, D), in the precision of `vae`.
+
+    Gaussian pixels are clipped to [0, 1], as in the authors' code: no encoder is given others.
+    """
     z = rng.standard_normal((count, vae.latent), np.float32).astype(vae.precision)
     outputs = vae.decoder_outputs(z)
     if vae.likelihood.outputs_per_pixel == 1:  # Bernoulli
-        return z, (rng.random(outputs.shape, np.float32) < sigmoid(outputs)).astype(vae.precision)
+        return (rng.random(outputs.shape, np.float32) < sigmoid(outputs)).astype(vae.precision), z
     mean, logvar = gaussian_pixels(outputs)
-    return z, reparameterize(mean, logvar, rng.standard_normal(mean.shape, np.float32).astype(vae.precision))
+    eps = rng.standard_normal(mean.shape, np.float32).astype(vae.precision)
+    return np.clip(reparameterize(mean, logvar, eps), 0, 1), z
