@@ -147,7 +147,7 @@ def describe(row, epochs, speed):
 
 def prepare(config):
     """Load the data that the settings name: (settings with what they were resolved to, dataset, training)."""
-    if config.dataset == "binarized-mnist" and config.binarize != "none":
+    if config.dataset == "binarized-mnist" and config.binarize != "none":  # of a new run: explore makes such settings
         raise UserError(f"--binarize {config.binarize}: the pixels of binarized-mnist are binary already; leave it out")
     dataset = load_data(config)
     # a run finds its data again from any folder, and never falls back to others
