@@ -10,6 +10,9 @@ if sys.argv[:1] == ["-m"] and re.search(r"\0-m\0npvae\b", "\0".join(sys.orig_arg
         # what follows takes a moment to import, and nothing is begun yet that a traceback could tell of
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     os.environ["MPLBACKEND"] = "agg"  # the commands draw into files, whatever else matplotlib is told
+    from npvae.parallel import limit_threads
+
+    limit_threads()  # before NumPy is imported
 
 from npvae.optimizers import SGD, Adagrad, Adam
 from npvae.vae import VAE
