@@ -58,6 +58,9 @@ class Run:
         self.frames = self.folder / "film"
         self.film = self.folder / "film.gif"
 
+    def __getstate__(self):  # what other processes are given: the lock stays with the one that has it
+        return {**self.__dict__, "is_held": None}
+
     @classmethod
     def create(cls, folder, config, stack=None):
         """Make the folder; a name that is taken is a UserError, so that no run overwrites another.

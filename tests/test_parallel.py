@@ -1,0 +1,385 @@
+"""Many processes, one result: training and evaluation under `mpiexec`, which are killed after a time, for a hang is a
+failure."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from npvae import parallel, train
+from npvae.parallel import HYDRA, OPEN_MPI, SLURM, Job, Team, job, limit_threads
+from npvae.runs import Run
+from tests.conftest import SMALL, run_train
+from tests.parallel_variants import EPOCHS, VARIANTS
+
+MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+LIMIT = 60  # seconds until a job is taken to hang
+needs_mpi = pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec: python -m pip install mpi4py mpich")
+
+
+def job_of(count, *arguments, **options):
+    """Start a Python of so many processes, in a session of its own."""
+    command = [MPIEXEC, "-n", str(count), sys.executable, *map(str, arguments)]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, start_new_session=True, **pipes, **options)
+
+
+def end_of(process, seconds=LIMIT):
+    """What a job has left and said; one that hangs is killed and fails."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    finally:
+        process.kill()  # with mpiexec go all whom it has started
+        process.wait()
+
+
+def processes_of(process):
+    """The ids of the processes of a job, in the order of their ranks."""
+
+    def children(pid):
+        return map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+    def rank(pid):
+        return re.search(r"\0PMI_RANK=(\d+)\0", Path(f"/proc/{pid}/environ").read_text())[1]
+
+    return sorted((pid for proxy in children(process.pid) for pid in children(proxy)), key=rank)
+
+
+def together(count, *arguments, **options):
+    return end_of(job_of(count, *arguments, **options))
+
+
+def trained(count, *arguments):
+    """Train in so many processes; returns what it printed."""
+    process = together(count, "-m", "npvae.train", *arguments)
+    assert (process.returncode, process.stderr) == (0, "")
+    return process.stdout
+
+
+# the same numbers
+
+
+@pytest.fixture(scope="module")
+def found(few_digits, tmp_path_factory):
+    """What jobs of 1, 2, 3 and 4 processes, and another of 2, have made of the variants."""
+    results = []
+    for count in (1, 2, 3, 4, 2):
+        folder = tmp_path_factory.mktemp("job")
+        process = together(count, "-m", "tests.parallel_variants", few_digits, folder)
+        assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+        results.append(dict(np.load(folder / f"{count}.npz")))
+    return results
+
+
+@needs_mpi
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_training_is_the_same_in_any_number_of_processes(variant, found):
+    one, *others = ({name: job[f"{variant}: {name}"] for name in ("losses", "parameters")} for job in found[:4])
+    assert one["losses"].shape == (EPOCHS, 3)
+    assert one["losses"][-1, 0] < one["losses"][0, 0] - 1
+    for other in others:
+        np.testing.assert_allclose(other["losses"][:, 0], one["losses"][:, 0], rtol=1e-6)
+        np.testing.assert_allclose(other["losses"], one["losses"], rtol=1e-5)
+        np.testing.assert_allclose(other["parameters"], one["parameters"], atol=1e-4)
+
+
+@needs_mpi
+def test_all_of_the_optimizer_is_put_together(found):
+    one, *others = found[:4]
+    names = [name for name in one if ": optimizer." in name]
+    assert len(names) == 11  # M, V and t of Adam, three times; velocity; squares
+    for name in names:
+        for other in others:
+            np.testing.assert_allclose(other[name], one[name], rtol=1e-3, atol=1e-3 * np.abs(one[name]).max())
+
+
+@needs_mpi
+def test_evaluation_is_the_same_to_the_last_bit_in_any_number_of_processes(found):
+    one, *others = found[:4]
+    assert one["untrained: iwae"].shape == (2, 550)
+    assert (one["untrained: reconstruction"] > 0).all()
+    for name in ("iwae", "reconstruction", "kl", "mu"):
+        for other in others:
+            np.testing.assert_array_equal(other[f"untrained: {name}"], one[f"untrained: {name}"])
+
+
+@needs_mpi
+def test_the_same_number_of_processes_makes_the_same_bits(found):
+    _, two, *_, again = found
+    for name, array in two.items():
+        np.testing.assert_array_equal(again[name], array)
+
+
+@needs_mpi
+def test_nobody_imports_mpi_for_a_single_process(found):
+    assert [bool(job["mpi4py"]) for job in found[:4]] == [False, True, True, True]
+
+
+STOPPED = """
+import sys
+import numpy as np
+from npvae import VAE, evaluate
+from npvae.parallel import team, together
+
+class Stop:
+    signal = None
+
+def noise(block, noise=evaluate.noise):
+    stop.signal = 15 if block == 7 else None  # of the third round, in the second process
+    return noise(block)
+
+@together
+def main(arguments=None):
+    images = np.random.default_rng(0).integers(0, 256, (1234, 4), np.uint8)
+    vae = VAE(4, (3,), 2, rng=np.random.default_rng(0))
+    terms = evaluate.estimates(vae, images, None, 5, (5,), stop=stop, team=team())
+    assert (terms["iwae"].shape, stop.signal) == ((1, 600), 15)
+    assert (terms["iwae"] > 0).all()
+    team().leave()
+    return 0
+
+stop, evaluate.noise = Stop(), noise
+sys.exit(main())
+"""
+
+
+@needs_mpi
+def test_an_evaluation_that_one_process_is_told_to_stop_ends_in_all_with_what_is_done():
+    process = together(3, "-c", STOPPED)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+# the commands
+
+
+@needs_mpi
+def test_a_checkpoint_of_any_number_of_processes_goes_on_in_any_other(finished, few_digits, tmp_path):
+    options = ("--dataset", few_digits, *SMALL, "--epochs")
+    out = trained(2, *options, 1, "--out", tmp_path / "run")
+    assert "2 processes, each with OPENBLAS_NUM_THREADS=1" in out.splitlines()
+    assert out.count("epoch 1/1") == out.count("next: ") == 1
+    trained(3, "--resume", tmp_path / "run", "--epochs", 2)
+    assert run_train("--resume", tmp_path / "run", "--epochs", 3).returncode == 0
+    run, whole = Run.open(tmp_path / "run"), Run.open(finished[0])
+    for row, expected in zip(run.metrics(), whole.metrics(), strict=True):
+        for name in ("train_loss", "train_kl", "test_loss", "test_kl"):
+            assert row[name] == pytest.approx(expected[name], rel=1e-5)
+    state, expected = run.load_checkpoint(), whole.load_checkpoint()
+    np.testing.assert_allclose(state["parameters"], expected["parameters"], atol=1e-4)
+    np.testing.assert_array_equal(state["random_state"], expected["random_state"])
+    assert set(os.listdir(run.folder)) == set(os.listdir(whole.folder))
+
+
+@needs_mpi
+def test_evaluate_prints_the_same_json_in_two_processes(finished):
+    arguments = ("-m", "npvae.evaluate", finished[0], "--json")
+    one = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=LIMIT)
+    two = together(2, *arguments)
+    assert (two.returncode, two.stdout, two.stderr) == (0, one.stdout, "")
+    assert json.loads(two.stdout)["examples"] == 200
+
+
+@pytest.fixture(scope="module")
+def undisturbed(few_digits, tmp_path_factory):
+    """A run of two processes that nothing stops: (its options, its checkpoint)."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    options = ("--dataset", few_digits, *SMALL, "--epochs", 15, "--batch-size", 7, "--checkpoint-every", 0)
+    trained(2, *options, "--out", folder)
+    return options, (folder / "checkpoint.npz").read_bytes()
+
+
+def begun(options, folder):
+    """A job of two processes that trains, and has finished an epoch."""
+    process = job_of(2, "-m", "npvae.train", *options, "--out", folder)
+    line = ""
+    while not line.startswith("epoch  1/15"):
+        line = process.stdout.readline()
+        assert line, end_of(process).stderr
+    time.sleep(random.uniform(0, 0.2))
+    return process
+
+
+@needs_mpi
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_job_and_it_goes_on_bit_for_bit(victim, undisturbed, tmp_path):
+    (options, checkpoint), folder = undisturbed, tmp_path / "run"
+    process = begun(options, folder)
+    os.kill(processes_of(process)[victim], signal.SIGKILL)
+    assert end_of(process, seconds=10).returncode != 0
+    assert 1 <= len(Run.open(folder).metrics()) < 15
+    trained(2, "--resume", folder)
+    assert (folder / "checkpoint.npz").read_bytes() == checkpoint
+
+
+@needs_mpi
+@pytest.mark.parametrize("to", ["mpiexec", "one of the processes"])
+def test_a_signal_to_whichever_process_stops_all_after_the_same_step_and_saves(to, undisturbed, tmp_path):
+    (options, checkpoint), folder = undisturbed, tmp_path / "run"
+    process = begun(options, folder)
+    os.kill(process.pid if to == "mpiexec" else processes_of(process)[1], signal.SIGTERM)
+    done = end_of(process, seconds=10)
+    assert (done.returncode, done.stderr) == (143, "")
+    assert done.stdout.count("stopped by SIGTERM before step ") == 1
+    state = Run.open(folder).load_checkpoint()
+    step = int(state["epoch"]) * 86 + int(state["examples"]) // 7 + 1
+    assert f"before step {step:,} (epoch {state['epoch'] + 1} of 15)" in done.stdout
+    assert not list(folder.glob(".*"))
+    trained(2, "--resume", folder)
+    assert (folder / "checkpoint.npz").read_bytes() == checkpoint
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--colour", "blue"], 2, "unrecognized arguments: --colour blue"),
+        (["--resume", "nowhere"], 2, "nowhere is not a run"),
+        (["--dataset", "FEW", "--learning-rate", "1000", "--hidden", "5", "--out", "OUT"], 1, "learning rate 1000"),
+    ],
+)
+def test_what_goes_wrong_is_told_once(arguments, code, says, few_digits, tmp_path):
+    names = {"FEW": few_digits, "OUT": tmp_path / "run"}
+    process = together(2, "-m", "npvae.train", *(names.get(word, word) for word in arguments))
+    assert process.returncode == code
+    assert process.stderr.count("\n") == 1
+    assert says in process.stderr
+
+
+FAILURE = """
+import sys
+from npvae.commands import UserError, command
+from npvae.parallel import team, together
+
+@together
+@command("program")
+def main(arguments=None):
+    if team().rank in (WHO):
+        raise WHAT
+    team().most(1)
+
+sys.exit(main())
+"""
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("who", "what", "code", "says"),
+    [
+        ("1,", "UserError('no room')", 2, "process 1 of 3: program: no room\n"),
+        ("0,", "UserError('no room')", 2, "program: no room\n"),
+        ("0, 1, 2", "MemoryError('no room')", 2, "program: no room\n"),
+        ("2,", "ZeroDivisionError('a bug')", 1, "ZeroDivisionError: a bug\n"),
+    ],
+)
+def test_a_process_that_fails_alone_says_why_and_ends_the_job(who, what, code, says, tmp_path):
+    began = time.monotonic()
+    process = together(3, "-c", FAILURE.replace("WHO", who).replace("WHAT", what))
+    assert time.monotonic() - began < 10
+    assert process.returncode == code
+    assert process.stderr == says or (code == 1 and process.stderr.endswith(says))
+    assert process.stderr.count("Error") <= 3
+
+
+# what is known before there is an MPI
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Set these environment variables, and none of those that launchers set beside them."""
+
+    def setting(**variables):
+        for name in (*HYDRA, *OPEN_MPI, *SLURM, "PMIX_RANK", *parallel.THREADS):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    parallel.team.cache_clear()
+    yield setting
+    parallel.team.cache_clear()
+
+
+HYDRAS = {"PMI_SIZE": "4", "PMI_RANK": "3", "MPI_LOCALNRANKS": "2"}
+SLURMS = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_STEP_TASKS_PER_NODE": "2(x4)"}
+LAUNCHED = [
+    ({}, Job(1, 0, 1)),
+    (HYDRAS, Job(4, 3, 2)),
+    (dict(zip(OPEN_MPI, "412", strict=True)), Job(4, 1, 2)),
+    (SLURMS | {"PMIX_RANK": "5"}, Job(8, 5, 2)),
+    (SLURMS | {"PMI_SIZE": "8", "PMI_RANK": "5"}, Job(8, 5, 2)),
+    (SLURMS, Job(1, 0, 1)),  # tasks that know nothing of each other
+    ({"PMI_SIZE": "4"}, Job(1, 0, 1)),
+]
+
+
+@pytest.mark.parametrize(("variables", "expected"), LAUNCHED)
+def test_a_process_knows_what_launcher_has_started_it(variables, expected, environment):
+    environment(**variables)
+    assert job() == expected
+
+
+@pytest.mark.parametrize(
+    ("cores", "variables", "expected"),
+    [
+        (8, HYDRAS, "4"),
+        (1, HYDRAS, "1"),
+        (8, {}, None),
+        (8, HYDRAS | {"MPI_LOCALNRANKS": "1"}, None),
+        (8, HYDRAS | {"OMP_NUM_THREADS": "3"}, None),
+        (8, HYDRAS | {"OPENBLAS_NUM_THREADS": "3"}, "3"),
+    ],
+)
+def test_processes_share_the_cores_of_their_machine(cores, variables, expected, environment, monkeypatch):
+    environment(**variables)
+    monkeypatch.setattr(parallel, "cores", lambda: cores)
+    limit_threads()
+    assert os.environ.get("OPENBLAS_NUM_THREADS") == expected
+
+
+@needs_mpi
+def test_threads_are_limited_before_numpy_is_loaded():
+    free = {name: value for name, value in os.environ.items() if name not in parallel.THREADS}
+    process = together(2, "-X", "importtime", "-m", "npvae.train", "--version", env=free)
+    order = [line.rpartition("|")[2].strip() for line in process.stderr.splitlines()]
+    assert order.index("npvae.parallel") < order.index("numpy")
+    assert process.stdout.startswith("npvae ")
+    assert process.stdout.count("npvae ") == 1
+
+
+def test_what_is_missing_is_told_in_a_line(environment, monkeypatch, refused):
+    environment(PMI_SIZE="2", PMI_RANK="0")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    line = refused(train.main, ["--epochs", "1"])
+    assert line.startswith("python -m npvae.train: 2 processes were started, but mpi4py cannot be imported")
+    assert "python -m pip install mpi4py" in line
+
+
+def test_an_mpi_that_is_not_the_launchers_is_told_in_a_line(environment, monkeypatch, refused):
+    """Else each of the processes would take itself for the only one, and train the same run."""
+    environment(PMI_SIZE="2", PMI_RANK="0")
+    package = ModuleType("mpi4py")
+    package.MPI = SimpleNamespace(COMM_WORLD=SimpleNamespace(size=1, rank=0))
+    monkeypatch.setitem(sys.modules, "mpi4py", package)
+    assert "the MPI of mpi4py knows of 1" in refused(train.main, ["--epochs", "1"])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("count", [0, 1, 6, 100])
+def test_parts_are_the_whole_and_as_equal_as_can_be(size, count):
+    team = Team.__new__(Team)
+    team.size, parts = size, []
+    for team.rank in range(size):
+        parts.append(range(count)[team.part(count)])
+    assert [index for part in parts for index in part] == list(range(count))
+    assert team.counts(count) == list(map(len, parts))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
