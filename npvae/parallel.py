@@ -35,6 +35,7 @@ THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")  # environment variables t
 HYDRA = ("PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS")  # MPICH, Intel MPI; the first two also Slurm
 OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE")
 SLURM = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE")
+ASLEEP = 0.01  # seconds between two looks at whether the others are there
 HEARD = 0.2  # seconds, until the launcher has passed on what a process said before the end of the job
 FIRST_SPEAKS = 1.0  # seconds, until the first process has said what the others would say too
 
@@ -129,12 +130,19 @@ class Team:
             if self.leads:
                 made = (make(),)
         finally:
+            self.meet()
             heard = self.comm.bcast(made)  # a pickle, of this very program
             if heard is None:
                 self.leave()
         if heard is None:
             sys.exit()
         return (made or heard)[0]
+
+    def meet(self):
+        """Wait for the others for long, asleep: whoever waits in MPI for a moment keeps a core busy."""
+        request = self.comm.Ibarrier()
+        while not request.Test():
+            time.sleep(ASLEEP)
 
     def leave(self):
         """Say that this process has nothing to do with the others any more, as they say of it."""
@@ -210,11 +218,13 @@ def together(main):
         except BaseException:
             sys.excepthook(*sys.exc_info())
             code = 1
-        if Team.joined and not Team.joined.has_left:
+        if Team.joined and Team.joined.has_left:
+            Team.joined.meet()  # the first may have pictures to draw
+        elif Team.joined:
             if rank > 0:
                 time.sleep(FIRST_SPEAKS)
-                said = sys.stderr.getvalue().strip() or f"ended with {code}"
-                print(f"process {rank} of {size}: {said}", file=stderr, flush=True)
+                if said := sys.stderr.getvalue().strip():
+                    print(f"process {rank} of {size}: {said}", file=stderr, flush=True)
             Team.joined.abort(code or 1)
         return 0 if rank > 0 else code
 

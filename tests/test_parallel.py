@@ -4,13 +4,10 @@ failure."""
 import json
 import os
 import random
-import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -20,44 +17,10 @@ from npvae import parallel, train
 from npvae.parallel import HYDRA, OPEN_MPI, SLURM, Job, Team, job, limit_threads
 from npvae.runs import Run
 from tests.conftest import SMALL, run_train
+from tests.jobs import LIMIT, MPIEXEC, end_of, job_of, processes_of, together
 from tests.parallel_variants import EPOCHS, VARIANTS
 
-MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-LIMIT = 60  # seconds until a job is taken to hang
 needs_mpi = pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec: python -m pip install mpi4py mpich")
-
-
-def job_of(count, *arguments, **options):
-    """Start a Python of so many processes, in a session of its own."""
-    command = [MPIEXEC, "-n", str(count), sys.executable, *map(str, arguments)]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, start_new_session=True, **pipes, **options)
-
-
-def end_of(process, seconds=LIMIT):
-    """What a job has left and said; one that hangs is killed and fails."""
-    try:
-        out, err = process.communicate(timeout=seconds)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-    finally:
-        process.kill()  # with mpiexec go all whom it has started
-        process.wait()
-
-
-def processes_of(process):
-    """The ids of the processes of a job, in the order of their ranks."""
-
-    def children(pid):
-        return map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-
-    def rank(pid):
-        return re.search(r"\0PMI_RANK=(\d+)\0", Path(f"/proc/{pid}/environ").read_text())[1]
-
-    return sorted((pid for proxy in children(process.pid) for pid in children(proxy)), key=rank)
-
-
-def together(count, *arguments, **options):
-    return end_of(job_of(count, *arguments, **options))
 
 
 def trained(count, *arguments):
