@@ -12,7 +12,7 @@ from npvae.commands import StopRequest, UserError, command, complain, positive, 
 from npvae.data.pixels import BINARIZATIONS, batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.objectives import log_mean_exp, log_weights
-from npvae.parallel import ALONE, team, together
+from npvae.parallel import ALONE, this_team, together
 from npvae.runs import Run, epochs_done, require_fit, run_parser
 from npvae.vae import reparameterize
 
@@ -241,11 +241,12 @@ def main(arguments=None):
         run = Run.open(options.run, options.data_dir)
         return options, run, run.dataset()
 
-    options, run, dataset = team().broadcast(begin)
+    team = this_team()
+    options, run, dataset = team.broadcast(begin)
     with StopRequest() as stop:
-        result = evaluate(run, dataset, options.importance_samples or run.config.samples, True, stop, team())
-    team().leave()
-    if not team().leads:
+        result = evaluate(run, dataset, options.importance_samples or run.config.samples, True, stop, team)
+    team.leave()
+    if not team.leads:
         return 0
     if stop.signal:
         name, total = signal.Signals(stop.signal).name, len(dataset.test_images)
@@ -253,7 +254,7 @@ def main(arguments=None):
         complain(PROGRAM, f"stopped by {name}: {done} test examples, and not kept")
     if result is None:
         return 128 + stop.signal
-    about = [dataset, *[team()] * (team().size > 1)]
+    about = [dataset, *[team] * (team.size > 1)]
     for line in [json.dumps(result)] if options.json else [*about, *describe(result, run.config)]:
         say(line)
     if stop.signal:

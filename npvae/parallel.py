@@ -178,7 +178,7 @@ def job():
 
 
 @functools.cache
-def team():
+def this_team():
     """Those that this process works with: `ALONE`, or the `Team` of a job of several processes."""
     size, rank, _ = job()
     if size == 1:

@@ -22,7 +22,7 @@ from npvae.config import EXTENDABLE, Config, option_name
 from npvae.data.datasets import data_folder
 from npvae.evaluate import loss_terms
 from npvae.options import add_settings, given_settings
-from npvae.parallel import THREADS, cores, team, together
+from npvae.parallel import THREADS, cores, this_team, together
 from npvae.runs import TEXT_COLUMNS, Run, is_free, load_data, taken
 from npvae.training import Diverged, Training
 
@@ -266,13 +266,14 @@ def main(arguments=None):
 def work(begin):
     """Train what `begin` returns: is it new, run, dataset, training; say how it ended, and return the exit code."""
     busy = threads_advice()  # before the load is our own
-    is_new, run, dataset, training = team().broadcast(begin)
-    training.join(team())
+    team = this_team()
+    is_new, run, dataset, training = team.broadcast(begin)
+    training.join(team)
     go_on = f"go on with: python -m npvae.train --resume {shlex.quote(str(run.folder))}"
     say(dataset)
     say(f"run: {run.folder}; {training.vae}, {training.vae.parameters.values.size:,} parameters")
-    if team().size > 1:
-        say(team())
+    if team.size > 1:
+        say(team)
     if busy:
         say(busy)
     with StopRequest() as stop:
@@ -280,7 +281,7 @@ def work(begin):
             with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told in words of our own
                 stopped = fit(training, run, dataset, stop)
         except MemoryError:
-            if is_new and training.step == 0 and team().leads:
+            if is_new and training.step == 0 and team.leads:
                 run.remove()  # no step of it will ever fit
             raise
         except BrokenPipeError:  # of the output: told by nobody, as by every command
@@ -288,7 +289,7 @@ def work(begin):
         except OSError as error:
             run.require_held()
             # of the terminal, which has gone and cannot show a bar; there is none where several processes would save
-            if stop.signal and error.errno == errno.EIO and team().size == 1:
+            if stop.signal and error.errno == errno.EIO and team.size == 1:
                 training.save(run)
                 return 128 + stop.signal
             raise UserError(f"{error}; what was saved before is kept: {go_on}") from error
@@ -299,10 +300,10 @@ def work(begin):
             where = f"{training.position()}, learning rate {training.optimizer.learning_rate:g}"
             advice = f"the last good checkpoint is {run.checkpoint}: train again with a smaller learning rate"
             complain(PROGRAM, f"{error} at {where}; {advice}")
-            team().leave()  # for all have found the same
+            team.leave()  # for all have found the same
             return 1
-    team().leave()
-    if not team().leads:
+    team.leave()
+    if not team.leads:
         return 0
     if stopped and training.epoch < run.config.epochs:
         say_last(f"stopped by {signal.Signals(stopped).name} before {training.position()} and saved; {go_on}")

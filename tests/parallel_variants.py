@@ -10,7 +10,7 @@ import numpy as np
 from npvae import evaluate
 from npvae.config import Config
 from npvae.data.datasets import load
-from npvae.parallel import team, together
+from npvae.parallel import this_team, together
 from npvae.training import Training
 
 EPOCHS = 6  # of 600 digits: 60 steps of 64, the last of an epoch of 24; or 54 of 71, the last of 32
@@ -31,7 +31,7 @@ def main(arguments=None):
     for name, settings in VARIANTS.items():
         config = Config(dataset=data, hidden=(20,), latent=3, **{"batch_size": 64, **settings})
         training = Training(config, dataset)
-        training.join(team())
+        training.join(this_team())
         losses = []
         for _ in range(EPOCHS):
             for _ in training.steps():
@@ -40,16 +40,16 @@ def main(arguments=None):
             training.end_epoch()
         arrays = {"losses": np.array(losses), **training.arrays()}
         del arrays["sums"]
-        terms = evaluate.estimates(training.vae, dataset.test_images, dataset.test_labels, 7, (1, 7), team=team())
+        terms = evaluate.estimates(training.vae, dataset.test_images, dataset.test_labels, 7, (1, 7), team=this_team())
         found |= {f"{name}: {key}": array for key, array in (arrays | terms).items()}
     # of the same parameters in all jobs, and in 20 blocks, the last of which is smaller
     images, labels = dataset.train_images[:-50], dataset.train_labels[:-50]
-    terms = evaluate.estimates(Training(config, dataset).vae, images, labels, 20, (1, 20), team=team())
+    terms = evaluate.estimates(Training(config, dataset).vae, images, labels, 20, (1, 20), team=this_team())
     found |= {f"untrained: {key}": array for key, array in terms.items()}
-    if team().leads:
+    if this_team().leads:
         found["mpi4py"] = np.array("mpi4py" in sys.modules)
-        np.savez(Path(out) / f"{team().size}.npz", **found)
-    team().leave()
+        np.savez(Path(out) / f"{this_team().size}.npz", **found)
+    this_team().leave()
     return 0
 
 

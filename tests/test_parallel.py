@@ -93,7 +93,7 @@ STOPPED = """
 import sys
 import numpy as np
 from npvae import VAE, evaluate
-from npvae.parallel import team, together
+from npvae.parallel import this_team, together
 
 class Stop:
     signal = None
@@ -106,10 +106,10 @@ def noise(block, noise=evaluate.noise):
 def main(arguments=None):
     images = np.random.default_rng(0).integers(0, 256, (1234, 4), np.uint8)
     vae = VAE(4, (3,), 2, rng=np.random.default_rng(0))
-    terms = evaluate.estimates(vae, images, None, 5, (5,), stop=stop, team=team())
+    terms = evaluate.estimates(vae, images, None, 5, (5,), stop=stop, team=this_team())
     assert (terms["iwae"].shape, stop.signal) == ((1, 600), 15)
     assert (terms["iwae"] > 0).all()
-    team().leave()
+    this_team().leave()
     return 0
 
 stop, evaluate.noise = Stop(), noise
@@ -174,7 +174,7 @@ def begun(options, folder):
 
 
 @needs_mpi
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_killed_process_ends_the_job_and_it_goes_on_bit_for_bit(victim, undisturbed, tmp_path):
     (options, checkpoint), folder = undisturbed, tmp_path / "run"
     process = begun(options, folder)
@@ -186,7 +186,7 @@ def test_a_killed_process_ends_the_job_and_it_goes_on_bit_for_bit(victim, undist
 
 
 @needs_mpi
-@pytest.mark.parametrize("to", ["mpiexec", "one of the processes"])
+@pytest.mark.parametrize("to", [pytest.param("mpiexec", marks=pytest.mark.slow), "one of the processes"])
 def test_a_signal_to_whichever_process_stops_all_after_the_same_step_and_saves(to, undisturbed, tmp_path):
     (options, checkpoint), folder = undisturbed, tmp_path / "run"
     process = begun(options, folder)
@@ -222,14 +222,14 @@ def test_what_goes_wrong_is_told_once(arguments, code, says, few_digits, tmp_pat
 FAILURE = """
 import sys
 from npvae.commands import UserError, command
-from npvae.parallel import team, together
+from npvae.parallel import this_team, together
 
 @together
 @command("program")
 def main(arguments=None):
-    if team().rank in (WHO):
+    if this_team().rank in (WHO):
         raise WHAT
-    team().most(1)
+    this_team().most(1)
 
 sys.exit(main())
 """
@@ -267,9 +267,9 @@ def environment(monkeypatch):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
 
-    parallel.team.cache_clear()
+    parallel.this_team.cache_clear()
     yield setting
-    parallel.team.cache_clear()
+    parallel.this_team.cache_clear()
 
 
 HYDRAS = {"PMI_SIZE": "4", "PMI_RANK": "3", "MPI_LOCALNRANKS": "2"}
