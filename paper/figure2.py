@@ -2,10 +2,9 @@
 
 import sys
 
-import numpy as np
 from matplotlib.figure import Figure
 from race import Racer, elbo, race_for
-from tables import FOLDER, NAMES, of, published
+from tables import FOLDER, NAMES, nats, of, published, published_at
 
 from npvae.commands import command
 
@@ -59,14 +58,12 @@ def compare(rows):
     yield "| | latents | method | optimizer | learning rate | examples | test ELBO | published | difference | minutes |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for racer in RACERS:
-        last = of(rows, **vars(racer))[-1:]
-        for row in last:
-            x, y = published(2, PUBLISHED[racer.dataset], racer.latent, racer.method, "test")
-            theirs = np.interp(np.log(row["examples"]), np.log(x), y, left=np.nan, right=np.nan)
+        for row in of(rows, **vars(racer))[-1:]:
+            theirs = published_at(row["examples"], 2, PUBLISHED[racer.dataset], racer.latent, racer.method, "test")
             yield (
                 f"| {TITLES[racer.dataset]} | {racer.latent} | {NAMES[racer.method]} | {racer.optimizer.capitalize()} "
-                f"| {row['learning_rate']:g} | {row['examples'] / 1e6:g} M | {row['test']:.1f} | {theirs:.1f} "
-                f"| {row['test'] - theirs:+.1f} | {row['minutes']:.0f} |"
+                f"| {row['learning_rate']:g} | {row['examples'] / 1e6:g} M | {nats(row['test'])} "
+                f"| {nats(theirs)} | {nats(row['test'] - theirs, '+')} | {row['minutes']:.0f} |"
             )
 
 

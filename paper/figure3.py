@@ -6,7 +6,7 @@ import numpy as np
 from marginal import log_likelihoods
 from matplotlib.figure import Figure
 from race import Racer, race_for
-from tables import FOLDER, NAMES, of, published
+from tables import FOLDER, NAMES, nats, of, published, published_at
 
 from npvae.commands import command
 from npvae.data.pixels import batch
@@ -58,14 +58,14 @@ def compare(rows):
     yield "|---|---|---|---|---|---|---|---|---|"
     for racer in RACERS:
         for row in of(rows, **vars(racer))[-1:]:
-            theirs = {}
-            for split in ("train", "test"):
-                x, y = published(3, "MNIST", racer.training_examples, racer.method, split)
-                theirs[split] = np.interp(row["examples"], x, y, left=np.nan, right=np.nan)
+            train, test = (
+                published_at(row["examples"], 3, "MNIST", racer.training_examples, racer.method, split)
+                for split in ("train", "test")
+            )
             yield (
                 f"| {racer.training_examples:,} | {NAMES[racer.method]} | {row['learning_rate']:g} "
-                f"| {row['examples'] / 1e6:.1f} M | {row['train']:.1f} | {theirs['train']:.1f} "
-                f"| {row['test']:.1f} | {theirs['test']:.1f} | {row['minutes']:.0f} |"
+                f"| {row['examples'] / 1e6:.1f} M | {nats(row['train'])} | {nats(train)} "
+                f"| {nats(row['test'])} | {nats(test)} | {row['minutes']:.0f} |"
             )
 
 

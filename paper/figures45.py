@@ -5,8 +5,8 @@ import sys
 import numpy as np
 from figure2 import MARKS, TABLE
 from matplotlib.figure import Figure
-from race import Racer, elbo, load_race, race_for
-from tables import FOLDER, RUNS
+from race import Racer, elbo, images_of, load_race, race_for
+from tables import FOLDER
 
 from npvae.commands import UserError, command
 from npvae.film import plane
@@ -29,7 +29,7 @@ def draw_planes():
     """Figure 4: z at equal steps in probability, through the inverse CDF, decoded; 10 × 10 faces, 20 × 20 digits."""
     figure = Figure(figsize=(9, 5.4), layout="constrained")
     for axis, (racer, side) in zip(figure.subplots(1, 2), PLANES.items(), strict=True):
-        race = load_race(racer)
+        race = load_race(racer, images_of(racer)[0])
         title = f"{int(race.arrays['examples']):,} examples"
         panel(axis, racer, race.vae.decode(plane(side)), side, title)
     figure.savefig(FOLDER / "figure4.png", dpi=110)
@@ -39,7 +39,7 @@ def draw_samples():
     """Figure 5: pixel means decoded from z ~ p(z), 10 × 10 for each number of latents."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     for axis, racer in zip(figure.subplots(1, 4), SAMPLES, strict=True):
-        race = load_race(racer)
+        race = load_race(racer, images_of(racer)[0])
         images = race.vae.sample(100, np.random.default_rng(0))
         panel(axis, racer, images, 10, f"{racer.latent} latents, {int(race.arrays['examples']):,} examples")
     figure.savefig(FOLDER / "figure5.png", dpi=110)
@@ -49,7 +49,7 @@ def draw_samples():
 def main(arguments=None):
     racers = [*PLANES, *SAMPLES[1:]]
     race_for(PROGRAM, __doc__, racers, MARKS, 1e7, elbo, TABLE, arguments)
-    missing = [racer.name for racer in racers if not (RUNS / f"{racer.name}.npz").exists()]
+    missing = [racer.name for racer in racers if not racer.checkpoint.exists()]
     if missing:
         raise UserError(f"nothing is drawn before all have raced; missing: {', '.join(missing)}")
     draw_planes()

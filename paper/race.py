@@ -51,6 +51,10 @@ class Racer:
     def name(self):
         return "-".join(map(str, vars(self).values()))
 
+    @property
+    def checkpoint(self):
+        return RUNS / f"{self.name}.npz"
+
 
 class Race:
     """A racer under way: model, optimizer, random numbers, and what was measured so far.
@@ -194,8 +198,8 @@ def compete(racer, marks, measure):
     At each, `measure(race, images)` says what to keep of training and test images: endings of a column's name → number.
     """
     train, test = images_of(racer)
-    path = RUNS / f"{racer.name}.npz"
-    race = load_race(racer) if path.exists() else Race(racer, best_rate(racer, train, measure), train)
+    path = racer.checkpoint
+    race = load_race(racer, train) if path.exists() else Race(racer, best_rate(racer, train, measure), train)
     for mark in marks:
         if race.rows and mark <= race.rows[-1]["examples"]:
             continue
@@ -211,17 +215,16 @@ def compete(racer, marks, measure):
 
 def rows_of(racer):
     """What a racer's checkpoint has measured so far; none where there is no checkpoint."""
-    path = RUNS / f"{racer.name}.npz"
-    if not path.exists():
+    if not racer.checkpoint.exists():
         return []
-    with np.load(path) as saved:
+    with np.load(racer.checkpoint) as saved:
         return json.loads(saved["rows"].item())
 
 
-def load_race(racer):
-    """The race of a racer as its checkpoint has it."""
-    race = Race(racer, 0.0, images_of(racer)[0])
-    race.load(RUNS / f"{racer.name}.npz")
+def load_race(racer, images):
+    """The race of a racer on these training images, as its checkpoint has it."""
+    race = Race(racer, 0.0, images)
+    race.load(racer.checkpoint)
     return race
 
 

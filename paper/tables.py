@@ -4,6 +4,8 @@ import csv
 import io
 from pathlib import Path
 
+import numpy as np
+
 from npvae.files import replacing
 
 FOLDER = Path(__file__).parent
@@ -55,3 +57,13 @@ def published(figure, dataset, parameter, method, split):
     keys = {"figure": figure, "dataset": dataset, "latent_or_ntrain": parameter, "method": method, "split": split}
     rows = of(read_table(FOLDER / "published.csv"), **keys)
     return [row["train_samples_evaluated"] for row in rows], [row["nats"] for row in rows]
+
+
+def published_at(examples, *curve):
+    """The nats of a published curve at a number of examples, between two of its points; NaN outside of them."""
+    return np.interp(examples, *published(*curve), left=np.nan, right=np.nan)
+
+
+def nats(value, sign=""):
+    """A number for a table; a dash where there is none."""
+    return "–" if np.isnan(value) else f"{value:{sign}.1f}"
