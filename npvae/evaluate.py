@@ -12,7 +12,7 @@ from npvae.commands import StopRequest, UserError, command, complain, positive, 
 from npvae.data.pixels import BINARIZATIONS, batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.objectives import log_mean_exp, log_weights
-from npvae.parallel import ALONE, this_team, together
+from npvae.parallel import ALONE, hides_bars, this_team, together
 from npvae.runs import Run, epochs_done, require_fit, run_parser
 from npvae.vae import reparameterize
 
@@ -75,7 +75,7 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None
     result |= {"kl": np.zeros((count, vae.latent)), "mu": np.zeros((count, vae.latent))}
     size = max(1, min(ENCODED_AT_ONCE, LOG_WEIGHTS_AT_ONCE // samples))
     blocks = [slice(start, min(start + size, count)) for start in range(0, count, size)]
-    off = None if progress else True  # None: off where standard error is no terminal
+    off = hides_bars() if progress else True
     with tqdm(total=count * samples, unit=" samples", unit_scale=True, disable=off, leave=False) as bar:
         for first in range(0, len(blocks), team.size):
             taken = blocks[first : first + team.size]  # a round: a block for each process, as far as they go

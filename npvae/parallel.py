@@ -26,6 +26,7 @@ import os
 import re
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from npvae.commands import UserError
@@ -35,6 +36,7 @@ THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")  # environment variables t
 HYDRA = ("PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS")  # MPICH, Intel MPI; the first two also Slurm
 OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE")
 SLURM = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE")
+TERMINALS = ("/dev/pts/", "/dev/tty")
 ASLEEP = 0.01  # seconds between two looks at whether the others are there
 HEARD = 0.2  # seconds, until the launcher has passed on what a process said before the end of the job
 FIRST_SPEAKS = 1.0  # seconds, until the first process has said what the others would say too
@@ -229,6 +231,24 @@ def together(main):
         return 0 if rank > 0 else code
 
     return wrapped
+
+
+def hides_bars():
+    """What a bar of tqdm takes as `disable`: None, to be shown on a terminal; False where the launcher has one.
+
+    What a process of a job says goes through pipes to the launcher; systems other than Linux do not tell to which.
+    """
+    size, rank, _ = job()
+    if size == 1 or rank > 0:
+        return None
+    try:
+        process, stream = "self", "pipe:"
+        while stream.startswith("pipe:"):
+            process = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1]  # its parent
+            stream = os.readlink(f"/proc/{process}/fd/2")
+        return False if stream.startswith(TERMINALS) else None
+    except OSError:
+        return None
 
 
 def cores():

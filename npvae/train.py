@@ -22,7 +22,7 @@ from npvae.config import EXTENDABLE, Config, option_name
 from npvae.data.datasets import data_folder
 from npvae.evaluate import loss_terms
 from npvae.options import add_settings, given_settings
-from npvae.parallel import THREADS, cores, this_team, together
+from npvae.parallel import THREADS, cores, hides_bars, this_team, together
 from npvae.runs import TEXT_COLUMNS, Run, is_free, load_data, taken
 from npvae.training import Diverged, Training
 
@@ -87,7 +87,7 @@ def progress(training):
         smoothing=0,  # the time left is by the mean speed, which the evaluations slow down
         delay=0.1,  # not before there is something to show
         bar_format="{desc} |{bar}| {remaining} left{postfix}",
-        disable=None,
+        disable=hides_bars(),
         leave=False,
     )
 

@@ -97,12 +97,13 @@ class Training:
         The pixels are binarized anew if that is the protocol. All that is random is drawn for the whole batch, so that
         what an example gets does not depend on how many processes there are.
         """
-        images = self.images[rows]
-        if self.config.binarize == "dynamic":
-            images = draw_binary(images, self.rng)
-        eps = self.rng.standard_normal((self.config.samples, len(rows), self.config.latent), np.float32)
         part = self.team.part(len(rows))
-        return batch(images[part]), eps[:, part], one_hot(self.labels, rows[part], self.vae.classes)
+        if self.config.binarize == "dynamic":
+            images = draw_binary(self.images[rows], self.rng)[part]
+        else:
+            images = self.images[rows[part]]
+        eps = self.rng.standard_normal((self.config.samples, len(rows), self.config.latent), np.float32)
+        return batch(images), eps[:, part], one_hot(self.labels, rows[part], self.vae.classes)
 
     def forward(self, x, eps, y, weight):
         """What these examples add to the loss of the batch, and to the sums of the three terms over it: (4,)."""
