@@ -2,9 +2,9 @@
 
 Times a training step of 784-500-20 and the importance-sampled log p(x) in one process with one thread, in one with a
 thread for each core, and in as many as there are cores, with one thread each. All take their turns, forwards and
-backwards, so that a slow moment of the machine hits all alike. Then a plain model says what a step of N processes
-takes, from the time of its parts in one process and of the collective calls; it is compared with what was measured,
-and drawn for 2 to 64 processes. Writes parallel.json and parallel.png.
+backwards, so that a slow moment of the machine hits all alike; before, 1 to 4 processes show that they do the same. A
+plain model says what a step of N processes takes, from the time of its parts in one process and of the collective
+calls; it is compared with what was measured, and drawn for 2 to 64 processes. Writes parallel.json and parallel.png.
 """
 
 import argparse
@@ -34,6 +34,7 @@ HIDDEN, LATENT = 500, 20
 BATCHES = (100, 1000, 10_000)
 TIMED = BATCHES[:2]  # as whole steps; of the largest, the model alone
 EVALUATED, SAMPLES = 400, 500
+SAME_STEPS = 1000
 PROCESSES = [2**i for i in range(7)]
 FLOAT, SUMS = 4, 8  # bytes of a parameter, and of each of the few numbers that are summed in a step
 NETWORKS = {  # assumptions: bytes per second of each process in each direction, seconds until a message is there
@@ -74,6 +75,19 @@ def training_of(dataset, size):
         training.team.most(0, 0)  # as in `npvae.train`: to stop, to save?
 
     return training, step
+
+
+def same(dataset, folder):
+    """The mean loss of some steps; leaves the parameters in a file."""
+    training, step = training_of(dataset, TIMED[0])
+    losses = []
+    for _ in range(SAME_STEPS):
+        before = training.sums[0] if training.examples < len(training.images) else 0
+        step()
+        losses.append((training.sums[0] - before) / TIMED[0])
+    if training.team.leads:
+        np.save(folder / f"{training.team.size}.npy", training.vae.parameters.values)
+    return losses
 
 
 def measure(dataset, seconds):
@@ -138,10 +152,15 @@ def calls(seconds):
     }
 
 
-def work(what, dataset, seconds):
-    """Measure one of these, and print it as JSON."""
-    done = {"measure": lambda: measure(dataset, seconds), "parts": lambda: parts(dataset, seconds / 10)}
-    result = calls(seconds) if what == "calls" else done[what]()
+def work(options, dataset):
+    """Measure what is asked for, and print it as JSON."""
+    measured = {
+        "same": lambda: same(dataset, options.out),
+        "measure": lambda: measure(dataset, options.seconds),
+        "parts": lambda: parts(dataset, options.seconds / 10),
+        "calls": lambda: calls(options.seconds),
+    }
+    result = measured[options.worker]()
     this_team().leave()
     if this_team().leads:
         print(json.dumps(result))
@@ -155,7 +174,7 @@ def ask(what, processes, threads, options):
     """What a job of so many processes has measured."""
     launcher = [shutil.which("mpiexec"), "-n", str(processes)] if processes > 1 else []
     words = [*launcher, sys.executable, __file__, "--worker", what, "--seconds", str(options.seconds)]
-    words += ["--dataset", options.dataset, "--data-dir", options.data_dir]
+    words += ["--out", str(options.out), "--dataset", options.dataset, "--data-dir", options.data_dir]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": str(threads)}
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=environment)
     if done.returncode:
@@ -167,6 +186,22 @@ def title(processes, threads):
     if processes > 1:
         return f"{processes} processes, {threads} thread{'s' * (threads > 1)} each"
     return f"1 process, {threads} thread{'s' * (threads > 1)}"
+
+
+def differences(options):
+    """How far 2, 3 and 4 processes are from one after the same steps: N → relative, of losses, of parameters."""
+    losses, parameters = {}, {}
+    for count in (1, 2, 3, 4):
+        losses[count] = np.array(ask("same", count, 1, options))
+        parameters[count] = np.load(options.out / f"{count}.npy")
+        (options.out / f"{count}.npy").unlink()
+    return {
+        count: {
+            "losses": float(np.abs(losses[count] / losses[1] - 1).max()),
+            "parameters": float(np.abs(parameters[count] - parameters[1]).max() / np.abs(parameters[1]).max()),
+        }
+        for count in (2, 3, 4)
+    }
 
 
 def race(options, count):
@@ -223,6 +258,11 @@ def of_this_machine(calls, count):
 
 def tell(results):
     """What was measured, and what the model says of it, line by line."""
+    for count, found in results["same"].items():
+        yield (
+            f"{count} processes, {SAME_STEPS:,} steps: losses within {found['losses']:.0e} of those of one, relative; "
+            f"parameters within {found['parameters']:.0e} of the largest"
+        )
     times, count = results["times"], results["about"]["cores"]
     one, many = title(1, 1), title(count, 1)
     for what in times[one]:
@@ -294,18 +334,18 @@ def main(arguments=None):
     parser.add_argument("--rounds", type=positive, default=7, help="of each way to use the cores (default: 7)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of steps, in each round (default: 3)")
     parser.add_argument("--out", type=Path, default=Path("runs/parallel"), help="folder (default: runs/parallel)")
-    parser.add_argument("--worker", choices=("measure", "parts", "calls"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=("same", "measure", "parts", "calls"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     dataset = load_data(options)
     if options.worker:
-        return together(lambda _: work(options.worker, dataset, options.seconds))()
+        return together(lambda _: work(options, dataset))()
     count = cores()
     if count < 2 or not shutil.which("mpiexec"):
         raise UserError("it needs two cores and an mpiexec: python -m pip install mpi4py mpich")
     options.out.mkdir(parents=True, exist_ok=True)
     about = {"numpy": np.__version__, "python": platform.python_version(), "cores": count, "data": dataset.name}
     print(f"{dataset}; {count} cores; 784-{HIDDEN}-{LATENT}; {options.rounds} rounds", flush=True)
-    results = {"about": about, "times": race(options, count)}
+    results = {"about": about, "same": differences(options), "times": race(options, count)}
     results |= {"parts": ask("parts", 1, 1, options), "calls": ask("calls", count, 1, options)}
     (options.out / "parallel.json").write_text(json.dumps(results, indent=1) + "\n")
     print(*tell(results), sep="\n")

@@ -5,7 +5,9 @@ import re
 import signal
 import sys
 
-if sys.argv[:1] == ["-m"] and re.search(r"\0-m\0npvae\b", "\0".join(sys.orig_argv)):  # as `python -m npvae.train`
+if (sys.argv[:1] == ["-m"] and re.search(r"\0-m\0npvae\b", "\0".join(sys.orig_argv))) or (  # `python -m npvae.train`
+    sys.argv and os.path.basename(sys.argv[0]) in ("npvae", "npvae.exe")  # `npvae train`
+):
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # what follows takes a moment to import, and nothing is begun yet that a traceback could tell of
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))

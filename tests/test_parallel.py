@@ -1,12 +1,14 @@
 """Many processes, one result: training and evaluation under `mpiexec`, which are killed after a time, for a hang is a
 failure."""
 
+import contextlib
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import ModuleType, SimpleNamespace
 
@@ -309,14 +311,41 @@ def test_processes_share_the_cores_of_their_machine(cores, variables, expected, 
     assert os.environ.get("OPENBLAS_NUM_THREADS") == expected
 
 
+BY_MODULE = ("-m", "npvae.train", "--version")
+BY_NAME = (
+    "-c",
+    "import sys; sys.argv = ['bin/npvae', 'train', '--version']; import npvae.__main__ as npvae; npvae.main()",
+)
+
+
 @needs_mpi
-def test_threads_are_limited_before_numpy_is_loaded():
+@pytest.mark.parametrize("command", [BY_MODULE, BY_NAME])
+def test_threads_are_limited_before_numpy_is_loaded(command):
     free = {name: value for name, value in os.environ.items() if name not in parallel.THREADS}
-    process = together(2, "-X", "importtime", "-m", "npvae.train", "--version", env=free)
+    process = together(2, "-X", "importtime", *command, env=free)
     order = [line.rpartition("|")[2].strip() for line in process.stderr.splitlines()]
     assert order.index("npvae.parallel") < order.index("numpy")
     assert process.stdout.startswith("npvae ")
     assert process.stdout.count("npvae ") == 1
+
+
+@needs_mpi
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs Linux, which tells where a stream goes")
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_a_bar_is_shown_where_the_launcher_has_a_terminal(on_terminal, few_digits, tmp_path):
+    ours, theirs = os.openpty() if on_terminal else os.pipe()
+    words = [MPIEXEC, "-n", "2", sys.executable, "-m", "npvae.train", "--dataset", few_digits, *SMALL, "--epochs", "20"]
+    process = subprocess.Popen([*words, "--out", tmp_path / "run"], stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    said, alarm = b"", threading.Timer(LIMIT, process.kill)
+    alarm.start()
+    with contextlib.suppress(OSError):  # how a terminal says that nobody will write any more
+        while part := os.read(ours, 10_000):
+            said += part
+    os.close(ours)
+    assert process.wait(LIMIT) == 0
+    alarm.cancel()
+    assert (b"left, " in said) == on_terminal
 
 
 def test_what_is_missing_is_told_in_a_line(environment, monkeypatch, refused):
