@@ -30,11 +30,11 @@ from npvae.parallel import cores, this_team, together
 from npvae.training import Part, Training
 
 PROGRAM = "python benchmarks/parallel.py"
+MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 HIDDEN, LATENT = 500, 20
 BATCHES = (100, 1000, 10_000)
 TIMED = BATCHES[:2]  # as whole steps; of the largest, the model alone
 EVALUATED, SAMPLES = 400, 500
-SAME_STEPS = 1000
 PROCESSES = [2**i for i in range(7)]
 FLOAT, SUMS = 4, 8  # bytes of a parameter, and of each of the few numbers that are summed in a step
 NETWORKS = {  # assumptions: bytes per second of each process in each direction, seconds until a message is there
@@ -77,11 +77,11 @@ def training_of(dataset, size):
     return training, step
 
 
-def same(dataset, folder):
-    """The mean loss of some steps; leaves the parameters in a file."""
+def same(dataset, count, folder):
+    """The losses of so many steps; leaves the parameters in a file."""
     training, step = training_of(dataset, TIMED[0])
     losses = []
-    for _ in range(SAME_STEPS):
+    for _ in range(count):
         before = training.sums[0] if training.examples < len(training.images) else 0
         step()
         losses.append((training.sums[0] - before) / TIMED[0])
@@ -155,7 +155,7 @@ def calls(seconds):
 def work(options, dataset):
     """Measure what is asked for, and print it as JSON."""
     measured = {
-        "same": lambda: same(dataset, options.out),
+        "same": lambda: same(dataset, options.steps, options.out),
         "measure": lambda: measure(dataset, options.seconds),
         "parts": lambda: parts(dataset, options.seconds / 10),
         "calls": lambda: calls(options.seconds),
@@ -172,9 +172,10 @@ def work(options, dataset):
 
 def ask(what, processes, threads, options):
     """What a job of so many processes has measured."""
-    launcher = [shutil.which("mpiexec"), "-n", str(processes)] if processes > 1 else []
+    launcher = [MPIEXEC, "-n", str(processes)] if processes > 1 else []
     words = [*launcher, sys.executable, __file__, "--worker", what, "--seconds", str(options.seconds)]
-    words += ["--out", str(options.out), "--dataset", options.dataset, "--data-dir", options.data_dir]
+    words += ["--steps", str(options.steps), "--out", str(options.out)]
+    words += ["--dataset", options.dataset, "--data-dir", options.data_dir]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": str(threads)}
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=environment)
     if done.returncode:
@@ -260,8 +261,8 @@ def tell(results):
     """What was measured, and what the model says of it, line by line."""
     for count, found in results["same"].items():
         yield (
-            f"{count} processes, {SAME_STEPS:,} steps: losses within {found['losses']:.0e} of those of one, relative; "
-            f"parameters within {found['parameters']:.0e} of the largest"
+            f"{count} processes, {results['about']['steps']:,} steps: losses within {found['losses']:.0e} of one's, "
+            f"relative; parameters within {found['parameters']:.0e} of the largest"
         )
     times, count = results["times"], results["about"]["cores"]
     one, many = title(1, 1), title(count, 1)
@@ -332,6 +333,7 @@ def draw(results):
 def main(arguments=None):
     parser = data_parser(PROGRAM, __doc__)
     parser.add_argument("--rounds", type=positive, default=7, help="of each way to use the cores (default: 7)")
+    parser.add_argument("--steps", type=positive, default=1000, help="that are compared at first (default: 1000)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of steps, in each round (default: 3)")
     parser.add_argument("--out", type=Path, default=Path("runs/parallel"), help="folder (default: runs/parallel)")
     parser.add_argument("--worker", choices=("same", "measure", "parts", "calls"), help=argparse.SUPPRESS)
@@ -339,11 +341,12 @@ def main(arguments=None):
     dataset = load_data(options)
     if options.worker:
         return together(lambda _: work(options, dataset))()
-    count = cores()
-    if count < 2 or not shutil.which("mpiexec"):
-        raise UserError("it needs two cores and an mpiexec: python -m pip install mpi4py mpich")
+    if MPIEXEC is None:
+        raise UserError("there is no mpiexec: python -m pip install mpi4py mpich")
+    count = max(2, cores())
     options.out.mkdir(parents=True, exist_ok=True)
     about = {"numpy": np.__version__, "python": platform.python_version(), "cores": count, "data": dataset.name}
+    about["steps"] = options.steps
     print(f"{dataset}; {count} cores; 784-{HIDDEN}-{LATENT}; {options.rounds} rounds", flush=True)
     results = {"about": about, "same": differences(options), "times": race(options, count)}
     results |= {"parts": ask("parts", 1, 1, options), "calls": ask("calls", count, 1, options)}
