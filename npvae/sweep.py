@@ -26,7 +26,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from npvae.commands import OneLineParser, StopRequest, UserError, command, complain, positive, say, say_last
-from npvae.config import Config, as_text, option_name, spelled
+from npvae.config import EXTENDABLE, Config, as_text, option_name, spelled
 from npvae.files import Locked, lock, read_text, replacing
 from npvae.options import add_settings, converter, given_settings
 from npvae.parallel import LOOK, own_environment, this_team, together
@@ -35,6 +35,7 @@ from npvae.train import find_data, folder_name, free_name, in_words, threads_adv
 
 PROGRAM = "python -m npvae.sweep"
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+IDENTITY = [name for name in FIELDS if name not in EXTENDABLE or name == "epochs"]  # what makes it the planned run
 UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")  # in the name of a folder
 LONGEST = 200  # characters of such a name
 SEEDS = (0, 1, 2)
@@ -250,16 +251,19 @@ def carry_out(label, folder, config, importance_samples, told):
 
 def begun(folder, config):
     """The run in a folder, which is made where there is none."""
-    try:
-        run = Run.open(folder)
-    except UserError:
-        if os.path.lexists(folder) and not (os.path.isdir(folder) and is_free(folder)):
-            raise
+    if not os.path.lexists(folder) or (folder.is_dir() and is_free(folder)):
         return Run.create(folder, config)
-    if run.config != config:
-        name = next(name for name in FIELDS if getattr(run.config, name) != getattr(config, name))
-        value, expected = (as_text(getattr(each, name)) for each in (run.config, config))
-        raise UserError(f"{folder} is a run with {option_name(name)} {value}, expected {expected}: was it changed?")
+    return opened(folder, config)
+
+
+def opened(folder, config):
+    """The run in a folder; a UserError where it is not the one of these settings."""
+    run = Run.open(folder)
+    for name in IDENTITY:
+        value, expected = (getattr(each, name) for each in (run.config, config))
+        if value != expected:
+            found = f"{folder} is a run with {option_name(name)} {as_text(value)}"
+            raise UserError(f"{found}, expected {as_text(expected)}: was it changed?")
     return run
 
 
@@ -332,8 +336,8 @@ def result(task):
         }
 
     try:
-        run = Run.open(task.folder)
-        if run.config != task.config or not is_trained(run):
+        run = opened(task.folder, task.config)
+        if not is_trained(run):
             return None
         last = run.metrics()[-1]
         evaluation = run.evaluated(pick) if task.importance_samples else {}

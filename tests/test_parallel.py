@@ -331,7 +331,7 @@ def test_a_signal_to_one_process_ends_the_tasks_of_all_and_begins_no_more(rank):
 )
 def test_whatever_fails_while_tasks_are_done_ends_the_job(where, what, code, says):
     began = time.monotonic()
-    process = end_of(hand_out(**{where: what}), seconds=10)
+    process = end_of(hand_out(stay=where == "first" and "number", **{where: what}), seconds=10)
     assert time.monotonic() - began < 10
     assert process.returncode == code
     assert process.stderr.endswith(says)

@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -133,14 +135,17 @@ def test_runs_are_those_of_npvae_train_byte_for_byte(swept, few_digits, tmp_path
     assert sorted(os.listdir(run)) == sorted(os.listdir(alone))
 
 
-def test_resume_trains_what_is_missing_or_failed_and_nothing_else(swept, tmp_path):
+def test_resume_trains_what_is_missing_or_failed_and_nothing_else(swept, few_digits, tmp_path):
     folder, trained = tmp_path / "rates", []
     shutil.copytree(swept[0], folder)
+    assert run_train("--dataset", few_digits, *SMALL, "--epochs", 1, "--out", tmp_path / "shorter").returncode == 0
     before = {name: (folder / name / "checkpoint.npz").read_bytes() for name in NAMES[:6]}
     shutil.rmtree(folder / NAMES[1])
     shutil.rmtree(folder / NAMES[4])
     (folder / NAMES[4]).write_text("in the way")
-    (folder / NAMES[5] / "images" / "samples.png").unlink()  # as where it was killed just then
+    # as where they were killed before their pictures, and before their last checkpoint
+    (folder / NAMES[5] / "images" / "samples.png").unlink()
+    shutil.copy(tmp_path / "shorter" / "checkpoint.npz", folder / NAMES[0])
 
     def call(words, told):
         trained.append(words[2].name)
@@ -148,7 +153,7 @@ def test_resume_trains_what_is_missing_or_failed_and_nothing_else(swept, tmp_pat
 
     process = run_sweep("--resume", folder, call=call)
     assert process.returncode == 1
-    assert trained == [NAMES[1], NAMES[5], *NAMES[6:]]
+    assert trained == [NAMES[0], NAMES[1], NAMES[5], *NAMES[6:]]
     assert f"0.01, seed 1: failed: {folder / NAMES[4] / 'config.json'} is not the settings" in process.stderr
     for name in (*NAMES[:4], NAMES[5]):
         assert (folder / name / "checkpoint.npz").read_bytes() == before[name]
@@ -160,14 +165,17 @@ def test_resume_trains_what_is_missing_or_failed_and_nothing_else(swept, tmp_pat
     assert float(rows[1]["test_loss_sd"]) == pytest.approx(abs(losses[0] - losses[1]) / np.sqrt(2), abs=1e-6)
 
 
-def test_where_all_runs_fail_the_table_says_so_and_there_is_no_picture(few_digits, tmp_path):
-    arguments = ("--dataset", few_digits, *SMALL, "--learning-rate", 1000, "--seeds", 4, "--out", tmp_path / "sweep")
-    process = run_sweep(*arguments)
-    assert process.returncode == 1
-    assert process.stderr.startswith("python -m npvae.sweep: seed 4: failed: the loss is ")
-    assert process.stderr.count("\n") == 2
-    assert "0/1" in process.stdout
-    assert sorted(os.listdir(tmp_path / "sweep")) == ["seed-4", "sweep.json", "table.csv", "table.txt"]
+def test_where_all_runs_fail_the_table_says_so_and_there_is_no_picture(few_digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(few_digits.parent)
+    given = ("--dataset", few_digits.name, *SMALL, "--learning-rate", 1000, "--seeds", 4, "--out", tmp_path / "sweep")
+    for arguments in (given, ("--resume", tmp_path / "sweep")):
+        process = run_sweep(*arguments)
+        assert process.returncode == 1
+        assert process.stderr.startswith("python -m npvae.sweep: seed 4: failed: the loss is ")
+        assert process.stderr.count("\n") == 2
+        assert "0/1" in process.stdout
+        assert sorted(os.listdir(tmp_path / "sweep")) == ["seed-4", "sweep.json", "table.csv", "table.txt"]
+        monkeypatch.chdir(tmp_path)  # from which the data are found again
 
 
 def test_evaluations_are_in_the_table_and_can_be_had_later(few_digits, tmp_path):
@@ -242,6 +250,43 @@ def test_a_run_that_is_killed_fails_alone_and_nobody_imports_mpi(few_digits, tmp
 )
 def test_why_a_process_failed_is_its_last_line_or_its_signal(code, said, reason):
     assert sweep.why(code, said) == reason
+
+
+STUBBORN = """
+import os, signal, sys, time
+signals = []
+signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
+open("ready", "w").close()
+while not signals:
+    time.sleep(0.01)
+time.sleep(1)
+sys.exit(f"{len(signals)} signal, in a session of its own: {os.getsid(0) == os.getpid()}")
+"""
+
+
+def test_a_signal_is_passed_on_once_to_a_process_that_the_terminal_does_not_reach(tmp_path, monkeypatch):
+    """A second one would keep it from saving."""
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    monkeypatch.chdir(tmp_path)
+    code, said, passed_on = sweep.call(["stubborn"], lambda: signal.SIGTERM if os.path.exists("ready") else 0)
+    assert (code, said, passed_on) == (1, "1 signal, in a session of its own: True\n", signal.SIGTERM)
+
+
+def test_a_run_that_another_process_trains_is_waited_for_until_a_stop(swept):
+    run, stop = Run.open(swept[0] / NAMES[0]), threading.Event()
+    task = ("label", run.folder, run.config, None, lambda: signal.SIGTERM if stop.is_set() else 0)
+    with ThreadPoolExecutor() as pool:
+        with run.lock():
+            waiting = pool.submit(sweep.carry_out, *task)
+            time.sleep(0.5)
+            assert not waiting.done()
+        assert waiting.result(timeout=10) == ("", 0)
+        with run.lock():
+            waiting = pool.submit(sweep.carry_out, *task)
+            time.sleep(0.5)
+            assert not waiting.done()
+            stop.set()
+            waiting.result(timeout=10)
 
 
 @pytest.fixture(scope="module")
@@ -414,6 +459,15 @@ def test_labels_that_a_combination_needs_are_missed_before_any_run(frey, refused
     assert not (tmp_path / "s").exists()
 
 
+def test_a_sweep_that_cannot_be_begun_leaves_its_name_free(few_digits, tmp_path, refused, monkeypatch):
+    def fail(descriptor):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert "No space" in refused(sweep.main, ["--dataset", few_digits, "--out", tmp_path / "sweep"])
+    assert not (tmp_path / "sweep").exists()
+
+
 def changed(**changes):
     plan = {"vary": {"latent": [2]}, "seeds": [0], "settings": {"dataset": "strokes"}, "importance_samples": None}
     return json.dumps(plan | changes)
@@ -449,14 +503,16 @@ def test_one_process_at_a_time_does_a_sweep(swept, refused):
     assert before == {path: path.read_bytes() for path in swept[0].iterdir() if path.is_file()}
 
 
-def test_a_run_whose_settings_were_changed_is_left_alone(swept, tmp_path):
-    shutil.copytree(swept[0], tmp_path / "rates")
-    path = tmp_path / "rates" / NAMES[0] / "config.json"
-    path.write_text(path.read_text().replace('"epochs": 2', '"epochs": 3'))
-    before = path.read_bytes()
-    process = run_sweep("--resume", tmp_path / "rates")
-    assert f"{path.parent} is a run with --epochs 3, expected 2: was it changed?" in process.stderr
-    assert path.read_bytes() == before
+def test_a_run_that_was_trained_further_is_not_the_planned_one_and_is_left_alone(swept, tmp_path):
+    folder = tmp_path / "rates"
+    shutil.copytree(swept[0], folder)
+    assert run_train("--resume", folder / NAMES[0], "--epochs", 3).returncode == 0
+    assert run_train("--resume", folder / NAMES[1], "--checkpoint-every", 7).returncode == 0  # which changes no number
+    before = {path: path.read_bytes() for path in (folder / NAMES[0]).iterdir() if path.is_file()}
+    process = run_sweep("--resume", folder)
+    assert f"{folder / NAMES[0]} is a run with --epochs 3, expected 2: was it changed?" in process.stderr
+    assert before == {path: path.read_bytes() for path in (folder / NAMES[0]).iterdir() if path.is_file()}
+    assert [row["finished"] for row in table_of(folder)] == ["2", "3", "0"]
 
 
 # folders, values and pictures
