@@ -80,9 +80,12 @@ def text(plan, configs, results, headings):
 def notes(plan, configs):
     """What the numbers are, in lines."""
     seeds = ", ".join(map(str, plan.seeds))
-    over = f"mean ± standard deviation over the seeds {seeds}" if len(plan.seeds) > 1 else f"seed {seeds}"
-    yield f"Nats per example of the test set after the last epoch, {over}."
-    yield f"The loss is {bound(configs)}."
+    yield f"Nats per example of the test set after the last epoch; the loss is {bound(configs)}."
+    yield (
+        f"Mean ± standard deviation over the seeds {seeds}."
+        if len(plan.seeds) > 1
+        else f"One run each, with seed {seeds}."
+    )
     if warning := incomparable(configs):
         yield warning
 

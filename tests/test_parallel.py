@@ -264,6 +264,8 @@ from npvae.parallel import this_team, together
 
 def double(number, told):
     began = time.monotonic()
+    if FOLDER:
+        open(f"{FOLDER}/{this_team().rank}", "w").close()
     while STAY and not told() and time.monotonic() < began + 60:
         time.sleep(0.01)
     if this_team().rank == 2 and number == 1:
@@ -287,9 +289,10 @@ sys.exit(main())
 """
 
 
-def hand_out(stay=False, worker="pass", first="pass"):
+def hand_out(stay=False, worker="pass", first="pass", folder=""):
+    """A job of ten tasks, which last until they are told to stop where `stay` is true."""
     code = HANDED_OUT.replace("STAY", str(stay)).replace("WORKER", worker).replace("FIRST", first)
-    return job_of(3, "-c", code)
+    return job_of(3, "-c", f"FOLDER = {str(folder)!r}\n{code}")
 
 
 @needs_mpi
@@ -304,11 +307,11 @@ def test_tasks_are_done_once_each_by_all_but_the_first():
 
 @needs_mpi
 @pytest.mark.parametrize("rank", [0, 2])
-def test_a_signal_to_one_process_ends_the_tasks_of_all_and_begins_no_more(rank):
+def test_a_signal_to_one_process_ends_the_tasks_of_all_and_begins_no_more(rank, tmp_path):
     """The first passes on what came to it; what came to another it is told of by that one's result."""
-    process = hand_out(stay=True, first="stop.signal = stop.signal or result[2]")
-    began = time.monotonic()
-    while len(processes_of(process)) < 3 or time.monotonic() < began + 1.5:
+    process = hand_out(stay=True, first="stop.signal = stop.signal or result[2]", folder=tmp_path)
+    while len(os.listdir(tmp_path)) < 2:
+        assert process.poll() is None
         time.sleep(0.1)
     os.kill(processes_of(process)[rank], signal.SIGTERM)
     done = end_of(process, seconds=10)

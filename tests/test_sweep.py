@@ -108,7 +108,11 @@ def test_table_is_mean_and_deviation_of_what_the_runs_have_found(swept):
         assert line.split() == [row["learning_rate"], "3", *shown]
     assert text[3].split() == ["1000", "0/3"]
     assert {text for name, text in rows[2].items() if "_mean" in name or "_sd" in name} == {""}
-    assert "The loss is −ELBO." in text
+    assert text[-2:] == [
+        "Nats per example of the test set after the last epoch; the loss is −ELBO.",
+        "Mean ± standard deviation over the seeds 0, 1, 2.",
+    ]
+    assert max(map(len, text)) <= 80
     assert "\n".join(text) in process.stdout
 
 
