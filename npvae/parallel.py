@@ -14,11 +14,14 @@ part of the batch; and it lies in one flat vector, which the processes share as 
 Whatever decides how it goes on, as a loss that is not finite or a signal to stop, is the same number in each of them:
 no process waits for one that has left. Where one fails alone, it ends the job.
 
+Trainings that have nothing to do with each other are handed out instead, one by one: see `Team.hand_out`.
+
 This is the only module that knows of MPI, and imports mpi4py only where a launcher has started several processes.
 NumPy is not imported here, because OpenBLAS reads `limit_threads` as it is loaded.
 """
 
 import array
+import contextlib
 import functools
 import io
 import itertools
@@ -37,7 +40,9 @@ HYDRA = ("PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS")  # MPICH, Intel MPI; the fir
 OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE")
 SLURM = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE")
 TERMINALS = ("/dev/pts/", "/dev/tty")
+OF_LAUNCHERS = ("PMI_", "PMIX_", "MPI_LOCAL", "OMPI_")  # how the names of all that they set begin, but for Slurm's
 ASLEEP = 0.01  # seconds between two looks at whether the others are there
+LOOK = 0.2  # seconds between two looks at whether somebody has been told to stop, where a task takes minutes
 HEARD = 0.2  # seconds, until the launcher has passed on what a process said before the end of the job
 FIRST_SPEAKS = 1.0  # seconds, until the first process has said what the others would say too
 
@@ -64,6 +69,12 @@ class Alone:
 
     def broadcast(self, make):
         return make()
+
+    def hand_out(self, function, tasks, stop):
+        for task in tasks:
+            if stop.signal:
+                return
+            yield task, function(*task, lambda: stop.signal or 0)
 
     def leave(self):
         pass
@@ -140,11 +151,47 @@ class Team:
             sys.exit()
         return (made or heard)[0]
 
+    def hand_out(self, function, tasks, stop):
+        """Call a function with each of some tuples of arguments, in whichever process is free, but for the first.
+
+        The first hands out, and yields (task, result) as they end; the others work until the end, and yield nothing.
+        The function, which is one of a module, gets one argument more: a function that returns the signal by which any
+        of them was told to stop, as the first is by `stop.signal`, or 0. After that no task is begun.
+        """
+        from concurrent.futures import FIRST_COMPLETED, wait
+
+        from mpi4py.futures import MPICommExecutor
+
+        line, self.word, self.stop = self.comm.Dup(), array.array("q", [0]), stop
+        self.heard = None if self.leads else line.Ibcast(self.word)  # the word of the first, once it has one
+        with contextlib.ExitStack() as stack:
+            executor = stack.enter_context(MPICommExecutor(self.comm))  # in which the others work
+            if self.leads:
+                try:
+                    futures = {executor.submit(_call, function, task): task for task in tasks}
+                    waiting = set(futures)
+                    while waiting:
+                        done, waiting = wait(waiting, LOOK, FIRST_COMPLETED)
+                        yield from ((futures[each], each.result()) for each in done if not each.cancelled())
+                        if stop.signal and self.heard is None:
+                            for each in waiting:
+                                each.cancel()  # unless it is begun
+                            self.word[0] = stop.signal
+                            self.heard = line.Ibcast(self.word)  # beside the thread of the executor, which MPI allows
+                except BaseException:
+                    stack.pop_all()  # the others are not waited for: the job ends
+                    raise
+        if self.heard is None:
+            self.heard = line.Ibcast(self.word)  # of 0
+        asleep_until(self.heard)
+
+    def told(self):
+        """The signal with which this process, or any other, by the word of the first, was told to stop; or 0."""
+        return self.stop.signal or (self.heard.Test() and self.word[0]) or 0
+
     def meet(self):
-        """Wait for the others for long, asleep: whoever waits in MPI for a moment keeps a core busy."""
-        request = self.comm.Ibarrier()
-        while not request.Test():
-            time.sleep(ASLEEP)
+        """Wait for the others for long."""
+        asleep_until(self.comm.Ibarrier())
 
     def leave(self):
         """Say that this process has nothing to do with the others any more, as they say of it."""
@@ -158,6 +205,17 @@ class Team:
 
 
 ALONE = Alone()
+
+
+def _call(function, task):
+    """Do, in one of the processes, what the first has handed out."""
+    return function(*task, Team.joined.told)
+
+
+def asleep_until(request):
+    """Wait for long, asleep: whoever waits in MPI for a moment keeps a core busy."""
+    while not request.Test():
+        time.sleep(ASLEEP)
 
 
 class Job(NamedTuple):
@@ -256,6 +314,9 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+limited = {}  # environment variables that this module has set, and no user
+
+
 def limit_threads():
     """Have OpenBLAS, before it is loaded, use no more than this process's share of the machine's cores.
 
@@ -263,4 +324,22 @@ def limit_threads():
     """
     local = job().local
     if local > 1 and not any(name in os.environ for name in THREADS):
-        os.environ[THREADS[0]] = str(max(1, cores() // local))
+        os.environ[THREADS[0]] = limited[THREADS[0]] = share(local)
+
+
+def share(count):
+    """The cores for each of so many processes of this machine, as text."""
+    return str(max(1, cores() // count))
+
+
+def own_environment():
+    """The environment for a program that one of a job starts, and that is no part of the job: a dict.
+
+    Each but the first process of the job starts one at a time, and these share the cores.
+    """
+    size, _, local = job()
+    if size == 1:
+        return dict(os.environ)
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(OF_LAUNCHERS) and name not in SLURM}
+    first_is_here = local == size  # or may be
+    return kept | dict.fromkeys(limited, share(local - first_is_here))

@@ -158,13 +158,19 @@ def describe(row, epochs, speed):
     return with_speed if len(with_speed) <= WIDTH else line
 
 
-def prepare(config):
-    """Load the data that the settings name: (settings with what they were resolved to, dataset, training)."""
+def find_data(config):
+    """Load the data that the settings name: (settings with what they were resolved to, dataset)."""
     if config.dataset == "binarized-mnist" and config.binarize != "none":  # of a new run: explore makes such settings
         raise UserError(f"--binarize {config.binarize}: the pixels of binarized-mnist are binary already; leave it out")
     dataset = load_data(config)
     # a run finds its data again from any folder, and never falls back to others
-    config = dataclasses.replace(config, dataset=dataset.name, data_dir=os.path.realpath(data_folder(config.data_dir)))
+    data_dir = os.path.realpath(data_folder(config.data_dir))
+    return dataclasses.replace(config, dataset=dataset.name, data_dir=data_dir), dataset
+
+
+def prepare(config):
+    """Be ready to train: (settings with what they were resolved to, dataset, training)."""
+    config, dataset = find_data(config)
     return config, dataset, Training(config, dataset)
 
 

@@ -197,7 +197,7 @@ def test_a_signal_to_whichever_process_stops_all_after_the_same_step_and_saves(t
     assert (done.returncode, done.stderr) == (143, "")
     assert done.stdout.count("stopped by SIGTERM before step ") == 1
     state = Run.open(folder).load_checkpoint()
-    step = int(state["epoch"]) * 86 + int(state["examples"]) // 7 + 1
+    step = int(state["epoch"]) * 86 + -(-int(state["examples"]) // 7) + 1  # the last of 86 has 5 examples
     assert f"before step {step:,} (epoch {state['epoch'] + 1} of 15)" in done.stdout
     assert not list(folder.glob(".*"))
     trained(2, "--resume", folder)
@@ -256,6 +256,93 @@ def test_a_process_that_fails_alone_says_why_and_ends_the_job(who, what, code, s
     assert process.stderr.count("Error") <= 3
 
 
+# tasks that are handed out
+
+
+HANDED_OUT = """
+import os, sys, time
+from npvae.commands import StopRequest, command
+from npvae.parallel import this_team, together
+
+def double(number, told):
+    began = time.monotonic()
+    if FOLDER:
+        open(f"{FOLDER}/{this_team().rank}", "w").close()
+    while STAY and not told() and time.monotonic() < began + 60:
+        time.sleep(0.01)
+    if this_team().rank == 2 and number == 1:
+        WORKER
+    return 2 * number, this_team().rank, told()
+
+@together
+@command("program")
+def main(arguments=None):
+    team, found = this_team(), []
+    with StopRequest() as stop:
+        for (number,), result in team.hand_out(double, [(number,) for number in range(10)], stop):
+            FIRST
+            found.append((number, *result))
+    team.leave()
+    if team.leads:
+        print(sorted(found), stop.signal)
+    return 0
+
+sys.exit(main())
+"""
+
+
+def hand_out(stay=False, worker="pass", first="pass", folder=""):
+    """A job of ten tasks, which last until they are told to stop where `stay` is true."""
+    code = HANDED_OUT.replace("STAY", str(stay)).replace("WORKER", worker).replace("FIRST", first)
+    return job_of(3, "-c", f"FOLDER = {str(folder)!r}\n{code}")
+
+
+@needs_mpi
+def test_tasks_are_done_once_each_by_all_but_the_first():
+    process = end_of(hand_out())
+    assert (process.returncode, process.stderr) == (0, "")
+    results, signals = eval(process.stdout.rpartition(" ")[0]), process.stdout.split()[-1]
+    assert [(number, double, told) for number, double, _, told in results] == [(i, 2 * i, 0) for i in range(10)]
+    assert {rank for _, _, rank, _ in results} == {1, 2}
+    assert signals == "None"
+
+
+@needs_mpi
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_signal_to_one_process_ends_the_tasks_of_all_and_begins_no_more(rank, tmp_path):
+    """The first passes on what came to it; what came to another it is told of by that one's result."""
+    process = hand_out(stay=True, first="stop.signal = stop.signal or result[2]", folder=tmp_path)
+    while len(os.listdir(tmp_path)) < 2:
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.kill(processes_of(process)[rank], signal.SIGTERM)
+    done = end_of(process, seconds=10)
+    assert (done.returncode, done.stderr) == (0, "")
+    results = eval(done.stdout.rpartition(" ")[0])
+    assert {told for *_, told in results} == {signal.SIGTERM}
+    assert len(results) <= 3  # one that was told sooner than the first may have got another
+    assert done.stdout.split()[-1] == str(int(signal.SIGTERM))
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("where", "what", "code", "says"),
+    [
+        ("worker", "raise ZeroDivisionError('a bug')", 1, "ZeroDivisionError: a bug\n"),
+        ("worker", "raise OSError('no room')", 2, "program: no room\n"),
+        ("worker", "os._exit(9)", 9, ""),
+        ("first", "raise ZeroDivisionError('a bug')", 1, "ZeroDivisionError: a bug\n"),
+    ],
+)
+def test_whatever_fails_while_tasks_are_done_ends_the_job(where, what, code, says):
+    began = time.monotonic()
+    process = end_of(hand_out(stay=where == "first" and "number", **{where: what}), seconds=10)
+    assert time.monotonic() - began < 10
+    assert process.returncode == code
+    assert process.stderr.endswith(says)
+    assert process.stderr.count("no room") <= 1
+
+
 # what is known before there is an MPI
 
 
@@ -309,6 +396,35 @@ def test_processes_share_the_cores_of_their_machine(cores, variables, expected, 
     monkeypatch.setattr(parallel, "cores", lambda: cores)
     limit_threads()
     assert os.environ.get("OPENBLAS_NUM_THREADS") == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        (HYDRAS, "8"),  # of two on each of two machines; the first is on one of them
+        (HYDRAS | {"PMI_SIZE": "5", "MPI_LOCALNRANKS": "5"}, "4"),
+        (HYDRAS | {"PMI_SIZE": "2"}, "16"),
+        (HYDRAS | {"OPENBLAS_NUM_THREADS": "3"}, "3"),
+        (HYDRAS | {"OMP_NUM_THREADS": "3"}, None),
+        (SLURMS | {"PMIX_RANK": "5", "PMIX_NAMESPACE": "x"}, "8"),
+        (dict(zip(OPEN_MPI, "422", strict=True)) | {"OMPI_FILE_LOCATION": "x"}, "8"),
+        ({}, None),
+    ],
+)
+def test_a_program_that_a_process_starts_is_no_part_of_the_job_and_has_its_share_of_the_cores(
+    variables, expected, environment, monkeypatch
+):
+    environment(**variables)
+    monkeypatch.setattr(parallel, "limited", {})
+    monkeypatch.setattr(parallel, "cores", lambda: 16)
+    limit_threads()
+    kept = parallel.own_environment()
+    assert kept.get("OPENBLAS_NUM_THREADS") == expected
+    for name in ("PATH", "OMP_NUM_THREADS"):
+        assert kept.get(name) == os.environ.get(name)
+    environment(**{name: text for name, text in kept.items() if name not in parallel.THREADS})
+    assert job() == Job(1, 0, 1)
+    assert not [name for name in kept if name.startswith(("PMI", "OMPI", "SLURM_P", "SLURM_S", "MPI_LOCAL"))]
 
 
 BY_MODULE = ("-m", "npvae.train", "--version")
