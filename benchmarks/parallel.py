@@ -257,6 +257,30 @@ def of_this_machine(calls, count):
     return sent / (calls["whole vector"] - 2 * math.log2(count) * latency), latency
 
 
+def table(results):
+    """Lines of a table in Markdown: what was measured."""
+    times, count = results["times"], results["about"]["cores"]
+    one = title(1, 1)
+    yield "| | | ms | examples a second | speed-up | of the cores |"
+    yield "|---|---|---:|---:|---:|---:|"
+    for what in times[one]:
+        examples = EVALUATED if what == "evaluation" else int(what.split()[1])
+        for name, measured in times.items():
+            seconds = float(np.median(measured[what]))
+            gain = gain_of(results, name, what)
+            share = gain / (1 if name == one else count)
+            yield (
+                f"| {what} | {name} | {1e3 * seconds:,.2f} | {examples / seconds:,.0f} | {gain:.2f} "
+                f"| {100 * share:.0f} % |"
+            )
+
+
+def gain_of(results, name, what):
+    """How many times as fast as one process with one thread, the median of the rounds."""
+    times = results["times"]
+    return float(np.median([a / b for a, b in zip(times[title(1, 1)][what], times[name][what], strict=True)]))
+
+
 def tell(results):
     """What was measured, and what the model says of it, line by line."""
     for count, found in results["same"].items():
@@ -264,17 +288,8 @@ def tell(results):
             f"{count} processes, {results['about']['steps']:,} steps: losses within {found['losses']:.0e} of one's, "
             f"relative; parameters within {found['parameters']:.0e} of the largest"
         )
-    times, count = results["times"], results["about"]["cores"]
-    one, many = title(1, 1), title(count, 1)
-    for what in times[one]:
-        examples = int(what.split()[1]) if what.startswith("batch") else EVALUATED
-        yield f"{what:<32}{'ms':>9}{'examples/s':>12}{'speed-up':>10}{'efficiency':>12}"
-        for name, measured in times.items():
-            seconds = float(np.median(measured[what]))
-            ratios = [a / b for a, b in zip(times[one][what], measured[what], strict=True)]
-            ratio, used = float(np.median(ratios)), 1 if name == one else count
-            yield f"  {name:<30}{1e3 * seconds:9.2f}{examples / seconds:12,.0f}{ratio:10.2f}{ratio / used:12.0%}"
-    calls = results["calls"]
+    yield from table(results)
+    calls, count = results["calls"], results["about"]["cores"]
     bandwidth, latency = of_this_machine(calls, count)
     yield (
         f"collective calls of {count} processes: {1e3 * calls['whole vector']:.2f} ms for {calls['parameters']:,} "
@@ -283,17 +298,24 @@ def tell(results):
     for name, line in lines_of(results["parts"]).items():
         yield f"{name}: {1e6 * line.coeffs[1]:.0f} µs and {1e9 * line.coeffs[0]:,.1f} ns for each"
     for size in TIMED:
-        for name, processes in ((one, 1), (many, count)):
+        for processes in (1, count):
             model = step_time(processes, size, results, (bandwidth, latency))
-            measured = float(np.median(times[name][f"batch {size}"]))
+            measured = float(np.median(results["times"][title(processes, 1)][f"batch {size}"]))
             yield (
-                f"model, batch {size}, {name}: {1e3 * model:.2f} ms, measured {1e3 * measured:.2f} "
+                f"model, batch {size}, {title(processes, 1)}: {1e3 * model:.2f} ms, measured {1e3 * measured:.2f} "
                 f"({model / measured - 1:+.0%})"
             )
+    yield from speed_ups(results)
+
+
+def speed_ups(results):
+    """Lines of a table in Markdown: what the model says of more processes."""
+    yield f"| speed-up of a step | | {' | '.join(map(str, PROCESSES[1:]))} |"
+    yield f"|---|---|{'---:|' * len(PROCESSES[1:])}"
     for name, network in networks_of(results).items():
         for size in BATCHES:
-            gains = zip(PROCESSES[1:], gains_of(size, results, network)[1:], strict=True)
-            yield f"model, {name}, batch {size:,}: speed-up " + ", ".join(f"{n}: {gain:.1f}" for n, gain in gains)
+            gains = " | ".join(f"{gain:.1f}" for gain in gains_of(size, results, network)[1:])
+            yield f"| {name} | batch {size:,} | {gains} |"
 
 
 def networks_of(results):
@@ -311,8 +333,7 @@ def draw(results):
         for (name, network), colour in zip(networks_of(results).items(), ("C0", "C2", "C1"), strict=True):
             axis.plot(PROCESSES, gains_of(size, results, network), "o-", markersize=3, color=colour, label=name)
         if size in TIMED:
-            one, many = (results["times"][title(n, 1)][f"batch {size}"] for n in (1, count))
-            gain = float(np.median([a / b for a, b in zip(one, many, strict=True)]))
+            gain = gain_of(results, title(count, 1), f"batch {size}")
             axis.plot([count], [gain], "k*", markersize=10, zorder=3, label="measured")
         axis.set_xscale("log", base=2)
         axis.set_yscale("log", base=2)

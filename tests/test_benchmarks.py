@@ -63,11 +63,14 @@ def test_published_charts_are_drawn_from_the_results(contenders, tmp_path):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
-def test_published_speed_up_is_drawn_from_the_results(contenders, tmp_path):
+def test_published_speed_up_is_of_the_results(contenders, tmp_path):
     parallel = importlib.import_module("parallel")
     results = json.loads((FOLDER / "parallel.json").read_text(encoding="utf-8"))
     parallel.draw(results).savefig(tmp_path / "parallel.png")
     assert (tmp_path / "parallel.png").stat().st_size > 10_000
+    told = (FOLDER.parent / "docs" / "parallel.md").read_text(encoding="utf-8")
+    for lines in (parallel.table(results), parallel.speed_ups(results)):
+        assert "\n".join(lines) in told
 
 
 @pytest.mark.slow
@@ -78,7 +81,7 @@ def test_processes_are_timed_and_do_the_same(few_digits, tmp_path):
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "parallel.json").read_text(encoding="utf-8"))
     assert all(found["losses"] < 1e-5 for found in results["same"].values())
-    assert f"{1e3 * results['times']['1 process, 1 thread']['batch 100'][0]:9.2f}" in process.stdout
+    assert f"| {1e3 * results['times']['1 process, 1 thread']['batch 100'][0]:.2f} |" in process.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parallel.json", "parallel.png"]
 
 
