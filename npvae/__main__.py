@@ -8,6 +8,7 @@ from npvae.commands import OneLineParser, command
 
 COMMANDS = {
     "train": "train a model and evaluate it after every epoch",
+    "sweep": "settings × seeds, a run each, and a table of them",
     "evaluate": "the bounds of a run on its test set, and log p(x)",
     "plot": "the pictures of a run, or the curves of several",
     "explore": "a run as a page to play with, in a browser",

@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from npvae.commands import UserError
-from npvae.config import EXTENDABLE, Config, option_name
+from npvae.config import EXTENDABLE, Config, as_text, spelled
 from npvae.evaluate import ENOUGH
 from npvae.files import replacing
 from npvae.runs import Run, finite_number
@@ -83,18 +83,7 @@ def differences(configs):
         for field in dataclasses.fields(Config)
         if field.name not in TELL_NOTHING and len({getattr(config, field.name) for config in configs.values()}) > 1
     ]
-    return {
-        run: {option_name(name).removeprefix("--"): in_words(getattr(config, name)) for name in names}
-        for run, config in configs.items()
-    }
-
-
-def in_words(value):
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return " ".join(map(str, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return {run: {spelled(name): as_text(getattr(config, name)) for name in names} for run, config in configs.items()}
 
 
 def incomparable(configs):

@@ -170,7 +170,23 @@ class Config:
 
 def option_name(name):
     """The command-line option of the setting `name`."""
-    return "--" + name.replace("_", "-")
+    return f"--{spelled(name)}"
+
+
+def spelled(name):
+    """The name of a setting as a reader writes it."""
+    return name.replace("_", "-")
+
+
+def as_text(value):
+    """The value of a setting, for a reader."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value)
 
 
 def allowed(field, value):

@@ -12,12 +12,13 @@ from npvae.commands import StopRequest, UserError, command, complain, positive, 
 from npvae.data.pixels import BINARIZATIONS, batch, one_hot
 from npvae.distributions import gaussian_kl
 from npvae.objectives import log_mean_exp, log_weights
+from npvae.parallel import ALONE, hides_bars, this_team, together
 from npvae.runs import Run, epochs_done, require_fit, run_parser
 from npvae.vae import reparameterize
 
 PROGRAM = "python -m npvae.evaluate"
 NOISE_SEED = 1  # the same noise at each evaluation, so that the same parameters give the same numbers
-ENCODED_AT_ONCE = 500  # images, or fewer, so that
+ENCODED_AT_ONCE = 100  # images, a block, or fewer, so that
 LOG_WEIGHTS_AT_ONCE = 5_000_000  # at most so many, images times samples, are held
 DECODED_AT_ONCE = 500  # images times samples
 BOUNDS = (1, 5, 50, 500, 5000)  # samples of the importance-weighted bounds
@@ -26,8 +27,15 @@ ENOUGH = 500  # samples from which on the bound may be called an estimate of −
 ACTIVE = 0.01  # variance of a latent's posterior mean over the examples above which it is active (Burda et al. 2016)
 
 
-def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None):
+def noise(block):
+    """The generator of the noise of a block of examples: the same at each evaluation, whichever process does it."""
+    return np.random.default_rng(np.random.SeedSequence(NOISE_SEED, spawn_key=(block,)))
+
+
+def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None, team=ALONE):
     """Importance sampling from q(z|x): the terms of the ELBO and the importance-weighted bounds of each example.
+
+    The examples are cut into blocks, each with noise of its own, which the processes of a team take in rounds.
 
     Parameters
     ----------
@@ -42,6 +50,9 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None
         Show a bar, on a terminal.
     stop : StopRequest, optional
         Where its `signal` is set, the rest of the examples is left out: N is then the number of those that were done.
+        Of a team each process is told of a signal that came to one.
+    team : Alone or Team
+        All of its processes call this, and get the same.
 
     Returns
     -------
@@ -58,44 +69,62 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None
         raise ValueError(f"samples is {samples}, expected 1 or more")
     if any(not 1 <= k <= samples for k in bounds):
         raise ValueError(f"bounds are {', '.join(map(str, bounds))}: expected each from 1 to samples, {samples}")
-    rng = np.random.default_rng(NOISE_SEED)
-    count, dtype, done = len(images), vae.parameters.values.dtype, 0
-    result = {"reconstruction": np.empty(count), "iwae": np.empty((count, len(bounds)))}
-    result |= {"kl": np.empty((count, vae.latent)), "mu": np.empty((count, vae.latent))}
-    block = max(1, min(ENCODED_AT_ONCE, LOG_WEIGHTS_AT_ONCE // samples))
-    off = None if progress else True  # None: off where standard error is no terminal
+    count, done = len(images), 0
+    # of the blocks of other processes this one has zeros
+    result = {"reconstruction": np.zeros(count), "iwae": np.zeros((count, len(bounds)))}
+    result |= {"kl": np.zeros((count, vae.latent)), "mu": np.zeros((count, vae.latent))}
+    size = max(1, min(ENCODED_AT_ONCE, LOG_WEIGHTS_AT_ONCE // samples))
+    blocks = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    off = hides_bars() if progress else True
     with tqdm(total=count * samples, unit=" samples", unit_scale=True, disable=off, leave=False) as bar:
-        for start in range(0, count, block):
-            rows = slice(start, start + block)
-            x, y = batch(images, rows), one_hot(labels, rows, vae.classes)
-            # in float64, because (z − mu) / sigma loses its digits where sigma is small
-            mu, logvar = (array.astype(np.float64) for array in vae.encode(x, y))  # (B, J)
-            log_p_x, log_w = np.empty((2, samples, len(x)))
-            size = max(1, DECODED_AT_ONCE // len(x))
-            for first in range(0, samples, size):
-                if stop and stop.signal:
-                    break
-                chunk = slice(first, min(first + size, samples))
-                eps = rng.standard_normal((chunk.stop - first, *mu.shape), np.float32)
-                z = reparameterize(mu, logvar, eps)
-                log_p_x[chunk] = vae.likelihood.log_density(x, vae.decoder_outputs(z.astype(dtype), y))
-                log_w[chunk] = log_weights(log_p_x[chunk], z, mu, logvar)
-                bar.update(eps.shape[0] * eps.shape[1])
-            else:  # the block is whole
-                result["reconstruction"][rows] = -log_p_x.mean(axis=0)
-                result["kl"][rows] = gaussian_kl(mu[..., None], logvar[..., None])
-                result["mu"][rows] = mu
-                for i, k in enumerate(bounds):
-                    groups = log_w[: samples // k * k].reshape(-1, k, len(x))
-                    result["iwae"][rows, i] = -log_mean_exp(groups.swapaxes(0, 1)).mean(axis=0)
-                done += len(x)
-                continue
-            break
-    result = {name: array[:done] for name, array in result.items()}
+        for first in range(0, len(blocks), team.size):
+            taken = blocks[first : first + team.size]  # a round: a block for each process, as far as they go
+            stopped = 0
+            if team.rank < len(taken):
+                block, rows = first + team.rank, taken[team.rank]
+                x, y = batch(images, rows), one_hot(labels, rows, vae.classes)
+                sampled = sample(vae, x, y, samples, noise(block), stop, bar, len(taken))
+                if sampled is None:
+                    stopped = stop.signal
+                else:
+                    mu, logvar, log_p_x, log_w = sampled
+                    result["reconstruction"][rows] = -log_p_x.mean(axis=0)
+                    result["kl"][rows] = gaussian_kl(mu[..., None], logvar[..., None])
+                    result["mu"][rows] = mu
+                    for i, k in enumerate(bounds):
+                        groups = log_w[: samples // k * k].reshape(-1, k, len(x))
+                        result["iwae"][rows, i] = -log_mean_exp(groups.swapaxes(0, 1)).mean(axis=0)
+            (stopped,) = team.most(stopped)
+            if stopped:
+                stop.signal = stopped
+                break
+            done = taken[-1].stop
+    result = {name: team.all_reduce(array)[:done] for name, array in result.items()}
     return result | {"iwae": result["iwae"].T}
 
 
-def loss_terms(vae, images, labels=None, samples=1):
+def sample(vae, x, y, samples, rng, stop, bar, workers):
+    """(mu (B, J), logvar (B, J), log_p_x (K, B), log_w (K, B)) of K samples for each x (B, D).
+
+    None where `stop.signal` is set before all are drawn. The bar moves as if all workers were as far as this one.
+    """
+    # in float64, because (z − mu) / sigma loses its digits where sigma is small
+    mu, logvar = (array.astype(np.float64) for array in vae.encode(x, y))
+    log_p_x, log_w = np.empty((2, samples, len(x)))
+    size = max(1, DECODED_AT_ONCE // len(x))
+    for first in range(0, samples, size):
+        if stop and stop.signal:
+            return None
+        chunk = slice(first, min(first + size, samples))
+        eps = rng.standard_normal((chunk.stop - first, *mu.shape), np.float32)
+        z = reparameterize(mu, logvar, eps)
+        log_p_x[chunk] = vae.likelihood.log_density(x, vae.decoder_outputs(z.astype(vae.precision), y))
+        log_w[chunk] = log_weights(log_p_x[chunk], z, mu, logvar)
+        bar.update(eps.shape[0] * eps.shape[1] * workers)
+    return mu, logvar, log_p_x, log_w
+
+
+def loss_terms(vae, images, labels=None, samples=1, team=ALONE):
     """What the metrics say of each example: the bound that `vae` is trained on, at β = 1, and the terms of −ELBO.
 
     Parameters are those of `estimates`. Returns a dict of str to (N,) float64 array, nats: 'loss', 'reconstruction' and
@@ -103,7 +132,7 @@ def loss_terms(vae, images, labels=None, samples=1):
     form (eq. 10), also where training samples it (eq. 6).
     """
     weighted = vae.objective.importance_weighted
-    terms = estimates(vae, images, labels, samples, (samples,) if weighted else ())
+    terms = estimates(vae, images, labels, samples, (samples,) if weighted else (), team=team)
     reconstruction, kl = terms["reconstruction"], terms["kl"].sum(axis=1)
     loss = terms["iwae"][0] if weighted else reconstruction + kl
     return {"loss": loss, "reconstruction": reconstruction, "kl": kl}
@@ -120,23 +149,28 @@ def protocol(config):
     return pixels + ", given their labels" * config.conditional
 
 
-def evaluate(run, dataset, samples, progress=False, stop=None):
+def evaluate(run, dataset, samples, progress=False, stop=None, team=ALONE):
     """What the command says about a run, as a dict that can be written as JSON; the losses are nats per example.
 
     Where `stop`, a `StopRequest`, ends it, it is about the test examples that were done; None if there was none.
     """
-    state = run.load_checkpoint()  # once: a run that still trains replaces it
-    vae = run.vae(state)
-    require_fit(dataset, vae)
+
+    def load():
+        state = run.load_checkpoint()  # once: a run that still trains replaces it
+        vae = run.vae(state)
+        require_fit(dataset, vae)
+        return epochs_done(state, dataset), vae
+
+    epochs, vae = team.broadcast(load)
     bounds = [k for k in BOUNDS if APART * k < samples] + [samples]
-    terms = estimates(vae, dataset.test_images, dataset.test_labels, samples, bounds, progress, stop)
+    terms = estimates(vae, dataset.test_images, dataset.test_labels, samples, bounds, progress, stop, team)
     if not len(terms["mu"]):
         return None
     iwae_losses = list(map(mean_and_error, terms["iwae"]))
     variance = terms["mu"].var(axis=0)
     return {
         "run": str(run.folder),
-        "epochs": round(epochs_done(state, dataset), 3),
+        "epochs": round(epochs, 3),
         "dataset": dataset.name,
         "examples": len(terms["mu"]),
         "protocol": protocol(run.config),
@@ -188,6 +222,7 @@ def describe(result, config):
     yield f"  KL of each latent: {kls}"
 
 
+@together
 @command(PROGRAM)
 def main(arguments=None):
     """Print the bounds of a run on its test set; if importance samples are asked for, keep them in its folder."""
@@ -200,19 +235,27 @@ def main(arguments=None):
         " 5000 well in ten; kept in RUN/evaluation.json and drawn as RUN/images/bounds.png",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
 
-    run = Run.open(options.run, options.data_dir)
-    dataset = run.dataset()
+    def begin():  # in the first process
+        options = parser.parse_args(arguments)
+        run = Run.open(options.run, options.data_dir)
+        return options, run, run.dataset()
+
+    team = this_team()
+    options, run, dataset = team.broadcast(begin)
     with StopRequest() as stop:
-        result = evaluate(run, dataset, options.importance_samples or run.config.samples, True, stop)
+        result = evaluate(run, dataset, options.importance_samples or run.config.samples, True, stop, team)
+    team.leave()
+    if not team.leads:
+        return 0
     if stop.signal:
         name, total = signal.Signals(stop.signal).name, len(dataset.test_images)
         done = f"this is of the first {result['examples']:,} of {total:,}" if result else f"before {total:,} were begun"
         complain(PROGRAM, f"stopped by {name}: {done} test examples, and not kept")
     if result is None:
         return 128 + stop.signal
-    for line in [json.dumps(result)] if options.json else [dataset, *describe(result, run.config)]:
+    about = [dataset, *[team] * (team.size > 1)]
+    for line in [json.dumps(result)] if options.json else [*about, *describe(result, run.config)]:
         say(line)
     if stop.signal:
         return 128 + stop.signal

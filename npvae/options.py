@@ -6,9 +6,11 @@ import dataclasses
 from npvae.config import Config, allowed, expected, option_name
 
 
-def add_settings(parser):
-    """An option for each setting; an option that is not given leaves no trace in the parsed namespace."""
+def add_settings(parser, but=()):
+    """An option for each setting `but` those; an option that is not given leaves no trace in the parsed namespace."""
     for field in dataclasses.fields(Config):
+        if field.name in but:
+            continue
         limits = field.metadata
         if limits["kind"] is bool:
             parser.add_argument(

@@ -58,6 +58,9 @@ class Run:
         self.frames = self.folder / "film"
         self.film = self.folder / "film.gif"
 
+    def __getstate__(self):  # what other processes are given: the lock stays with the one that has it
+        return {**self.__dict__, "is_held": None}
+
     @classmethod
     def create(cls, folder, config, stack=None):
         """Make the folder; a name that is taken is a UserError, so that no run overwrites another.
@@ -66,12 +69,7 @@ class Run:
         the run stays locked until that is left.
         """
         run = cls(folder, config)
-        try:
-            run.folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise UserError(taken(folder)) from error
-        except OSError as error:
-            raise UserError(f"{folder} cannot be made: {error.strerror}") from error
+        make_folder(folder)
         with contextlib.ExitStack() as own:
             (stack or own).enter_context(run.lock())
             if not is_free(run.folder, but=".lock"):
@@ -244,6 +242,16 @@ class Run:
         if image_shape.min() < 1 or classes < 0:
             raise UserError(f"{self.checkpoint} is of images of {image_shape} pixels, {classes} labels: it is broken")
         return tuple(image_shape.tolist()), int(classes)
+
+
+def make_folder(folder):
+    """Make a folder, if there is none; a UserError where that cannot be."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UserError(taken(folder)) from error
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made: {error.strerror}") from error
 
 
 def is_free(folder, but=None):

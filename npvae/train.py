@@ -22,13 +22,13 @@ from npvae.config import EXTENDABLE, Config, option_name
 from npvae.data.datasets import data_folder
 from npvae.evaluate import loss_terms
 from npvae.options import add_settings, given_settings
+from npvae.parallel import THREADS, cores, hides_bars, this_team, together
 from npvae.runs import TEXT_COLUMNS, Run, is_free, load_data, taken
 from npvae.training import Diverged, Training
 
 PROGRAM = "python -m npvae.train"
 WIDTH = 80  # columns of a terminal, as narrow as they usually are
 SHARE = 0.01  # of the time, at most, is for checkpoints within an epoch
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")  # environment variables that OpenBLAS obeys
 
 
 class Saver:
@@ -44,31 +44,38 @@ class Saver:
         saved = time.monotonic()
         self.due = saved + max(self.training.config.checkpoint_every, (saved - began) / SHARE)
 
-    def save_if_due(self):
-        if time.monotonic() >= self.due:
-            self.save()
+    def is_due(self):
+        return self.training.team.leads and time.monotonic() >= self.due  # by one clock, where there are several
 
 
 def fit(training, run, dataset, stop):
-    """Train to the last epoch, or to the step in which `stop.signal` is set; both ends, and each epoch, are saved."""
-    camera = film.Camera(run, training, dataset) if training.config.film else None
+    """Train to the last epoch, or to the step in which `stop.signal` is set; both ends, and each epoch, are saved.
+
+    Of several processes the first writes and speaks. Returns the signal that stopped them, whichever it came to, or 0.
+    """
+    team = training.team
+    camera = film.Camera(run, training, dataset) if training.config.film and team.leads else None
     saver = Saver(training, run)
     with progress(training) as bar:
-        while training.epoch < training.config.epochs and not stop.signal:
-            train_epoch(training, saver, bar, stop, camera)
-            if stop.signal:
+        (stopped,) = team.most(stop.signal or 0)
+        while training.epoch < training.config.epochs and not stopped:
+            stopped = train_epoch(training, saver, bar, stop, camera)
+            if stopped:
                 saver.save()
-                return
+                break
             training.require_finite()
             training.rows.append(measure(training, dataset))
             line = describe(training.rows[-1], training.config.epochs, speed(training))
-            run.write_metrics(training.rows)
+            if team.leads:
+                run.write_metrics(training.rows)
             training.end_epoch()
             saver.save()
             tqdm.write(line)  # last, because whoever reads the output may have gone
             sys.stdout.flush()
+            (stopped,) = team.most(stop.signal or 0)
     if camera and training.epoch == training.config.epochs:
         camera.record()
+    return stopped
 
 
 def progress(training):
@@ -80,13 +87,16 @@ def progress(training):
         smoothing=0,  # the time left is by the mean speed, which the evaluations slow down
         delay=0.1,  # not before there is something to show
         bar_format="{desc} |{bar}| {remaining} left{postfix}",
-        disable=None,
+        disable=hides_bars(),
         leave=False,
     )
 
 
 def train_epoch(training, saver, bar, stop, camera):
-    """Finish the epoch that is under way, or the step in which `stop.signal` is set; save it now and then."""
+    """Finish the epoch that is under way, or the step in which `stop.signal` is set; save it now and then.
+
+    Returns the signal, or 0.
+    """
     bar.set_description_str(f"epoch {training.epoch + 1}/{training.config.epochs}", refresh=False)
     for examples in training.steps():
         if not bar.disable:
@@ -95,9 +105,12 @@ def train_epoch(training, saver, bar, stop, camera):
             bar.update(examples)
         if camera:
             camera.after_step()
-        if stop.signal:
-            return
-        saver.save_if_due()
+        stopped, save = training.team.most(stop.signal or 0, saver.is_due())
+        if stopped:
+            return stopped
+        if save:
+            saver.save()
+    return 0
 
 
 def speed(training):
@@ -109,7 +122,7 @@ def measure(training, dataset):
     """Evaluate at the end of an epoch: the row for metrics.csv."""
     began = time.perf_counter()
     config = training.config
-    terms = loss_terms(training.vae, dataset.test_images, dataset.test_labels, config.samples)
+    terms = loss_terms(training.vae, dataset.test_images, dataset.test_labels, config.samples, training.team)
     if not np.isfinite(terms["loss"]).all():
         raise Diverged("the loss of a test image is not finite")
     epoch, count = int(training.epoch) + 1, len(training.images)
@@ -145,13 +158,19 @@ def describe(row, epochs, speed):
     return with_speed if len(with_speed) <= WIDTH else line
 
 
-def prepare(config):
-    """Load the data that the settings name: (settings with what they were resolved to, dataset, training)."""
+def find_data(config):
+    """Load the data that the settings name: (settings with what they were resolved to, dataset)."""
     if config.dataset == "binarized-mnist" and config.binarize != "none":  # of a new run: explore makes such settings
         raise UserError(f"--binarize {config.binarize}: the pixels of binarized-mnist are binary already; leave it out")
     dataset = load_data(config)
     # a run finds its data again from any folder, and never falls back to others
-    config = dataclasses.replace(config, dataset=dataset.name, data_dir=os.path.realpath(data_folder(config.data_dir)))
+    data_dir = os.path.realpath(data_folder(config.data_dir))
+    return dataclasses.replace(config, dataset=dataset.name, data_dir=data_dir), dataset
+
+
+def prepare(config):
+    """Be ready to train: (settings with what they were resolved to, dataset, training)."""
+    config, dataset = find_data(config)
     return config, dataset, Training(config, dataset)
 
 
@@ -175,13 +194,13 @@ def threads_advice():
 
     Its threads wait for each other by spinning, on cores that another program could use.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = cores()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0  # mean of the last minute
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
-    one_thread = cores == 1 or "openblas" not in blas or any(name in os.environ for name in THREADS)
-    if one_thread or load <= cores / 2:
+    one_thread = count == 1 or "openblas" not in blas or any(name in os.environ for name in THREADS)
+    if one_thread or load <= count / 2:
         return None
-    return f"busy machine (load {load:.1f} on {cores} cores): OPENBLAS_NUM_THREADS=1 would be quicker"
+    return f"busy machine (load {load:.1f} on {count} cores): OPENBLAS_NUM_THREADS=1 would be quicker"
 
 
 def folder_name(text):
@@ -224,6 +243,7 @@ def resume(options, stack):
     return run, dataset, training
 
 
+@together
 @command(PROGRAM)
 def main(arguments=None):
     """Train, evaluate after every epoch, leave a run folder; returns the exit code."""
@@ -240,34 +260,42 @@ def main(arguments=None):
         metavar="RUN",
         help="go on with this run and its settings; --epochs, the total, can grow, and the data can have moved",
     )
-    options = parser.parse_args(arguments)
+
+    def begin():  # in the first process
+        options = parser.parse_args(arguments)
+        return options.resume is None, *(start if options.resume is None else resume)(options, stack)
 
     with contextlib.ExitStack() as stack:
-        return work(options, stack)
+        return work(begin)
 
 
-def work(options, stack):
-    """Begin or go on with a run, train, and say how it ended; returns the exit code."""
+def work(begin):
+    """Train what `begin` returns: is it new, run, dataset, training; say how it ended, and return the exit code."""
     busy = threads_advice()  # before the load is our own
-    run, dataset, training = (start if options.resume is None else resume)(options, stack)
+    team = this_team()
+    is_new, run, dataset, training = team.broadcast(begin)
+    training.join(team)
     go_on = f"go on with: python -m npvae.train --resume {shlex.quote(str(run.folder))}"
     say(dataset)
     say(f"run: {run.folder}; {training.vae}, {training.vae.parameters.values.size:,} parameters")
+    if team.size > 1:
+        say(team)
     if busy:
         say(busy)
     with StopRequest() as stop:
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told in words of our own
-                fit(training, run, dataset, stop)
+                stopped = fit(training, run, dataset, stop)
         except MemoryError:
-            if options.resume is None and training.step == 0:
+            if is_new and training.step == 0 and team.leads:
                 run.remove()  # no step of it will ever fit
             raise
         except BrokenPipeError:  # of the output: told by nobody, as by every command
             raise
         except OSError as error:
             run.require_held()
-            if stop.signal and error.errno == errno.EIO:  # of the terminal, which has gone and cannot show a bar
+            # of the terminal, which has gone and cannot show a bar; there is none where several processes would save
+            if stop.signal and error.errno == errno.EIO and team.size == 1:
                 training.save(run)
                 return 128 + stop.signal
             raise UserError(f"{error}; what was saved before is kept: {go_on}") from error
@@ -278,10 +306,14 @@ def work(options, stack):
             where = f"{training.position()}, learning rate {training.optimizer.learning_rate:g}"
             advice = f"the last good checkpoint is {run.checkpoint}: train again with a smaller learning rate"
             complain(PROGRAM, f"{error} at {where}; {advice}")
+            team.leave()  # for all have found the same
             return 1
-    if stop.signal and training.epoch < run.config.epochs:
-        say_last(f"stopped by {signal.Signals(stop.signal).name} before {training.position()} and saved; {go_on}")
-        return 128 + stop.signal
+    team.leave()
+    if not team.leads:
+        return 0
+    if stopped and training.epoch < run.config.epochs:
+        say_last(f"stopped by {signal.Signals(stopped).name} before {training.position()} and saved; {go_on}")
+        return 128 + stopped
     return finish(training, run, dataset)
 
 

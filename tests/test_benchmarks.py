@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.jobs import MPIEXEC
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -61,6 +63,37 @@ def test_published_charts_are_drawn_from_the_results(contenders, tmp_path):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
+def test_published_speed_up_is_of_the_results(contenders, tmp_path):
+    parallel = importlib.import_module("parallel")
+    results = json.loads((FOLDER / "parallel.json").read_text(encoding="utf-8"))
+    parallel.draw(results).savefig(tmp_path / "parallel.png")
+    assert (tmp_path / "parallel.png").stat().st_size > 10_000
+    told = (FOLDER.parent / "docs" / "parallel.md").read_text(encoding="utf-8")
+    for lines in (parallel.table(results), parallel.speed_ups(results)):
+        assert "\n".join(lines) in told
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec: python -m pip install mpi4py mpich")
+def test_processes_are_timed_and_do_the_same(few_digits, tmp_path):
+    few = ["--rounds", 1, "--steps", 20, "--seconds", 0.05]
+    process = run("parallel", *few, "--dataset", few_digits, "--out", tmp_path)
+    assert process.returncode == 0, process.stderr
+    results = json.loads((tmp_path / "parallel.json").read_text(encoding="utf-8"))
+    assert all(found["losses"] < 1e-5 for found in results["same"].values())
+    assert f"| {1e3 * results['times']['1 process, 1 thread']['batch 100'][0]:.2f} |" in process.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parallel.json", "parallel.png"]
+
+
+def test_processes_move_as_many_bytes_as_the_derivation_says(contenders):
+    communication = importlib.import_module("parallel").communication
+    bandwidth, latency = 1e9, 0.0
+    # of 8 processes each sends 7 of the 8 parts of its gradient, 4 bytes a number, and its part to 7 others
+    assert communication(8, 8000, bandwidth, latency) == pytest.approx((7 * 1000 + 7 * 1000) * 4 / bandwidth)
+    assert communication(1, 8000, bandwidth, 1.0) == 0
+    assert communication(8, 0, bandwidth, 1.0) == 4 * 3
+
+
 @pytest.mark.slow
 def test_alternatives_run(few_digits):
     process = run("alternatives", "--turns", 1, "--dataset", few_digits)
@@ -76,7 +109,7 @@ def test_profile_sees_every_matrix_product_and_every_pass_of_adam(few_digits):
     assert [row[-1] for row in rows if row[:1] == ["Adam"]] == ["10"] * 3
 
 
-@pytest.mark.parametrize("script", ["compare", "profile_step", "alternatives"])
+@pytest.mark.parametrize("script", ["compare", "profile_step", "alternatives", "parallel"])
 def test_mistake_is_told_in_one_line(script, tmp_path):
     process = run(script, "--dataset", tmp_path / "nowhere")
     assert process.returncode == 2
@@ -85,7 +118,7 @@ def test_mistake_is_told_in_one_line(script, tmp_path):
     assert process.stdout == ""
 
 
-@pytest.mark.parametrize("script", ["compare", "profile_step", "alternatives"])
+@pytest.mark.parametrize("script", ["compare", "profile_step", "alternatives", "parallel"])
 def test_unknown_option_is_told_in_one_line(script):
     process = run(script, "--rouns", 3)
     assert process.returncode == 2

@@ -305,7 +305,7 @@ def test_vae_of_the_solutions_is_that_of_npvae(p, rng):
 
 def test_log_likelihood_of_the_solution_is_that_of_evaluate(p):
     images = np.random.default_rng(3).integers(0, 256, (8, 784), np.uint8)
-    model, noise = as_npvae(p), np.random.default_rng(npvae.evaluate.NOISE_SEED)
+    model, noise = as_npvae(p), npvae.evaluate.noise(block=0)
     eps = noise.standard_normal((50, 8, 20), np.float32)  # 400 draws: in one block
     right = -estimates(model, images, None, 50, (50,))["iwae"][0]
     np.testing.assert_allclose(of("log_likelihood")(p, batch(images).astype(float), eps), right, rtol=1e-6)

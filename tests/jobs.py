@@ -1,0 +1,44 @@
+"""Jobs of several processes, for tests: started, watched, and never waited for without a limit."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+LIMIT = 60  # seconds until a job is taken to hang
+
+
+def job_of(count, *arguments, **options):
+    """Start a Python of so many processes, in a session of its own."""
+    command = [MPIEXEC, "-n", str(count), sys.executable, *map(str, arguments)]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, start_new_session=True, **pipes, **options)
+
+
+def end_of(process, seconds=LIMIT):
+    """What a job has left and said; one that hangs is killed and fails."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    finally:
+        process.kill()  # with mpiexec go all whom it has started
+        process.wait()
+
+
+def processes_of(process):
+    """The ids of the processes of a job, in the order of their ranks."""
+
+    def children(pid):
+        return map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+    def rank(pid):
+        return re.search(r"\0PMI_RANK=(\d+)\0", Path(f"/proc/{pid}/environ").read_text())[1]
+
+    return sorted((pid for proxy in children(process.pid) for pid in children(proxy)), key=rank)
+
+
+def together(count, *arguments, **options):
+    return end_of(job_of(count, *arguments, **options))
