@@ -14,7 +14,7 @@ from npvae.data.pixels import batch
 PROGRAM = "python paper/figure3.py"
 TABLE, PICTURE = FOLDER / "figure3.csv", FOLDER / "figure3.png"
 COLOURS = {"aevb": "#0072B2", "wake-sleep": "#D55E00", "mcem": "#CC79A7"}  # of the methods
-RACERS = [Racer("mnist", examples, 100, 3, method) for examples in (1000, 50_000) for method in COLOURS]
+RACERS = [Racer("mnist", examples, 100, 3, method, start="code") for examples in (1000, 50_000) for method in COLOURS]
 MILLIONS = (0.3, 1, 2, 3, 5, 7, 10, 15, 20, 30, 45, 60)
 MARKS = [round(1e6 * mark) for mark in MILLIONS]  # examples at which log p(x) is measured
 MEASURED = 1000  # of the training and of the test set, the first

@@ -30,8 +30,9 @@ ADAM_RATES = (0.001,)  # its default
 TRIAL = 1000  # steps after which a learning rate is chosen,
 TRIAL_LATENTS = {("mnist", 500): 20, ("frey", 200): 20}  # with so many latents, for all models of Figure 2,
 TRIED = 1000  # and the training examples on which it is for Monte Carlo EM, whose every step goes through all
+STARTS = {"paper": 0.1, "code": 0.01}  # standard deviations: N(0, 0.01) of section 5, and N(0, 0.01²) of its code
 STANDING = {"mcem": UPDATES}  # steps in which Adagrad only gathers squares, lest it divide the first by themselves:
-STANDING |= {"aevb": 100, "wake-sleep": 100}  # as in the authors' code, and one iteration of Monte Carlo EM
+STANDING |= {"aevb": 100, "wake-sleep": 100}  # in the authors' code, and one iteration of Monte Carlo EM
 MEASURED = 10_000  # training examples on which the bound is measured, and as many test examples
 CHECKPOINT_EVERY = 60  # seconds
 
@@ -46,6 +47,7 @@ class Racer:
     latent: int
     method: str  # of METHODS
     optimizer: str = "adagrad"
+    start: str = "paper"  # of STARTS
     seed: int = 0
 
     @property
@@ -68,7 +70,7 @@ class Race:
         self.rng = np.random.default_rng(racer.seed)
         likelihood = "gaussian" if racer.dataset == "frey" else "bernoulli"
         self.vae = VAE(images.shape[1], [racer.hidden], racer.latent, likelihood=likelihood, zeros=True)
-        start(self.vae, self.rng)
+        start(self.vae, racer.start, self.rng)
         self.learning_rate = learning_rate
         self.optimizer = OPTIMIZERS[racer.optimizer](self.vae.parameters, learning_rate)
         self.step = METHODS[racer.method]
@@ -82,7 +84,8 @@ class Race:
     def descend(self):
         """Step along the gradient that a method has left, of its loss and −log p(θ)."""
         add_prior(self.vae, len(self.images))
-        standing = self.racer.optimizer == "adagrad" and self.arrays["steps"] < STANDING[self.racer.method]
+        gathers = self.racer.optimizer == "adagrad" and self.racer.start == "code"
+        standing = gathers and self.arrays["steps"] < STANDING[self.racer.method]
         self.optimizer.learning_rate = 0 if standing else self.learning_rate
         self.optimizer.step()
         self.arrays["steps"] += 1
@@ -116,13 +119,17 @@ class Race:
             self.rows = json.loads(saved["rows"].item())
 
 
-def start(vae, rng):
-    """Nearly the authors' start: weights N(0, 0.01²); biases, and all that a log-variance is computed from, zero."""
-    for name, array in vae.parameters.views.items():
-        if name.endswith(".W"):
-            array[...] = rng.normal(0, 0.01, array.shape)
-    vae.encoder.layers[-1].W[:, vae.latent :] = 0
-    vae.decoder.layers[-1].W[:, vae.pixels :] = 0  # none where pixels are Bernoulli
+def start(vae, name, rng):
+    """The first parameters: all of them N(0, 0.01), as the paper says; or nearly as in its authors' code.
+
+    There weights are N(0, 0.01²), and biases, and all that a log-variance is computed from, zero.
+    """
+    for path, array in vae.parameters.views.items():
+        if name == "paper" or path.endswith(".W"):
+            array[...] = rng.normal(0, STARTS[name], array.shape)
+    if name == "code":
+        vae.encoder.layers[-1].W[:, vae.latent :] = 0
+        vae.decoder.layers[-1].W[:, vae.pixels :] = 0  # none where pixels are Bernoulli
 
 
 def add_prior(vae, training_examples):

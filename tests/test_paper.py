@@ -333,8 +333,8 @@ def test_chains_start_in_each_mode_as_often_as_it_is_likely(rng):
 # the racers
 
 
-def small_race(method, images, optimizer="adagrad", hidden=8, latent=2, rate=0.1):
-    return race.Race(race.Racer("mnist", len(images), hidden, latent, method, optimizer), rate, images)
+def small_race(method, images, optimizer="adagrad", hidden=8, latent=2, rate=0.1, start="paper"):
+    return race.Race(race.Racer("mnist", len(images), hidden, latent, method, optimizer, start), rate, images)
 
 
 @pytest.fixture
@@ -554,8 +554,15 @@ def test_models_of_figure_2_have_the_rate_of_one_of_them(images, monkeypatch):
     assert (racer.dataset, racer.hidden) not in race.TRIAL_LATENTS
 
 
-def test_a_race_starts_from_small_weights_and_nothing_else(images):
-    racer = race.Racer("frey", 130, 50, 20, "aevb")
+def test_a_race_of_the_paper_starts_from_random_numbers_of_variance_one_hundredth(images):
+    vae = race.Race(race.Racer("frey", 130, 50, 20, "aevb"), 0.1, np.repeat(images, 10, axis=1)).vae
+    for name, array in vae.parameters.views.items():
+        assert array.var() == pytest.approx(0.01, rel=0.6 if name.endswith(".b") else 0.1), name
+        assert array.mean() == pytest.approx(0, abs=0.05), name
+
+
+def test_a_race_of_the_code_starts_from_small_weights_and_nothing_else(images):
+    racer = race.Racer("frey", 130, 50, 20, "aevb", start="code")
     vae = race.Race(racer, 0.1, np.repeat(images, 10, axis=1)).vae
     for name, array in vae.parameters.views.items():
         if name.endswith(".b"):
@@ -568,8 +575,8 @@ def test_a_race_starts_from_small_weights_and_nothing_else(images):
 
 
 @pytest.mark.parametrize(("method", "standing"), [("aevb", 100), ("wake-sleep", 100), ("mcem", 5)])
-def test_adagrad_gathers_squares_before_it_moves(method, standing, images):
-    learning = small_race(method, images)
+def test_adagrad_of_the_code_gathers_squares_before_it_moves(method, standing, images):
+    learning = small_race(method, images, start="code")
     started = learning.vae.parameters.values.copy()
     while learning.arrays["steps"] < standing:
         learning.step(learning)
@@ -578,6 +585,10 @@ def test_adagrad_gathers_squares_before_it_moves(method, standing, images):
     assert (learning.optimizer.state["squares"] > 0).any()
     learning.step(learning)
     assert (learning.vae.parameters.values != started).any()
+    at_once = small_race(method, images, start="paper")
+    started = at_once.vae.parameters.values.copy()
+    at_once.step(at_once)
+    assert (at_once.vae.parameters.values != started).any()
 
 
 def test_a_step_of_aevb_follows_minus_elbo_and_the_prior_on_the_decoders_weights(images):
@@ -603,7 +614,7 @@ def test_the_bound_of_faces_is_that_of_the_density_of_byte_over_256(images):
 
 def test_racers_are_chosen_by_whole_parts_of_their_names():
     chosen = [racer.latent for racer in figure2.RACERS if race.is_called(racer, ["mnist-50000-500-20"])]
-    assert chosen == [20, 20, 20]
+    assert chosen == [20] * 6
 
 
 @pytest.mark.parametrize("figure", [figure2, figure3])
