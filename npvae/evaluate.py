@@ -250,8 +250,10 @@ def main(arguments=None):
         return 0
     if stop.signal:
         name, total = signal.Signals(stop.signal).name, len(dataset.test_images)
-        done = f"this is of the first {result['examples']:,} of {total:,}" if result else f"before {total:,} were begun"
-        complain(PROGRAM, f"stopped by {name}: {done} test examples, and not kept")
+        kept = (
+            f"this is of the first {result['examples']:,} of" if result else "it was too early to say anything of the"
+        )
+        complain(PROGRAM, f"stopped by {name}: {kept} {total:,} test examples" + ", and not kept" * bool(result))
     if result is None:
         return 128 + stop.signal
     about = [dataset, *[team] * (team.size > 1)]

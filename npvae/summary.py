@@ -15,7 +15,7 @@ from npvae.files import replacing
 from npvae.plot import HIGHEST, TEST, TRAIN
 
 DECIMALS = {"active_units": 1}  # in the text; of all others, 2
-ROOM = 0.05  # of an axis, at least, from one number to the next
+ROOM = 0.1  # of an axis, at least, from one number to the next
 LINE = 0.26  # inches of a row of a picture
 SHORT = 40  # characters of a label
 
@@ -114,6 +114,13 @@ def picture(plan, configs, results, headings):
     shown |= {name: heading for name, heading in headings.items() if name == "iwae_loss"}
     points = [list(point.values()) for point in plan.points()]
     is_number = len(plan.vary) == 1 and all(type(value) in (int, float) for (value,) in points)
+    failed = (
+        [as_text(value) for (value,), row in zip(points, results, strict=True) if not any(row)] if is_number else []
+    )
+    if is_number:  # one that has failed has no place on an axis that the others share
+        points, results = zip(
+            *((point, row) for point, row in zip(points, results, strict=True) if any(row)), strict=True
+        )
     places = [value for (value,) in points] if is_number else list(range(len(points)))
     warning = incomparable(configs)
     height = (4 if is_number else 1.5 + LINE * len(points)) + 0.3 * bool(warning)
@@ -132,11 +139,13 @@ def picture(plan, configs, results, headings):
             kept = readable(places, math.log if axes.get_xscale() == "log" else float)
         else:
             kept = range(0, len(points), math.ceil(LINE * len(points) / HIGHEST))
-        labels = [shortened(", ".join(map(as_text, points[i]))) for i in kept]
+        labels = [shortened(", ".join(map(as_text, points[i]))) + ": failed" * (not any(results[i])) for i in kept]
         settings.set_ticks([places[i] for i in kept], labels)
         losses.set_label_text("nats per example")
         if is_number or axes is both[0]:
-            settings.set_label_text(", ".join(map(spelled, plan.vary)))
+            settings.set_label_text(
+                ", ".join(map(spelled, plan.vary)) + f" (failed: {', '.join(failed)})" * bool(failed)
+            )
     if not is_number:
         both[0].set_ylim(len(points) - 0.5, -0.5)  # the first on top, as in the table
     handles, names = both[0].get_legend_handles_labels()

@@ -109,7 +109,7 @@ def given_plan(options):
         if name == "data_dir":
             raise UserError("--vary data-dir: the data of all runs are in one folder, told by --data-dir")
         if name not in FIELDS:
-            raise UserError(f"--vary {given}: npvae.train has no setting {option_name(name)}")
+            raise UserError(f"--vary {given}: no setting of npvae.train is called {spelled(name)}")
         if name in vary:
             raise UserError(f"--vary {given} is given twice: name all of its values at once")
         if name in settings:
@@ -367,7 +367,7 @@ def main(arguments=None):
         action="append",
         default=[],
         help="a setting and its values, as --vary latent 2 10 20; one of several numbers is a word, as --vary hidden"
-        ' 500 "200 200"; of several --vary each combination is trained',
+        ' 500 "200 200", one that is on or off has yes and no; of several --vary each combination is trained',
     )
     parser.add_argument(
         "--seeds", type=converter(FIELDS["seed"]), nargs="+", help="that each setting is trained with (default: 0 1 2)"
@@ -401,7 +401,7 @@ def work(begin):
     busy = threads_advice()  # before the load is our own
     team = this_team()
     folder, plan, about = team.broadcast(begin)
-    runs = plan.runs(folder)
+    runs = plan.runs(os.path.abspath(folder))  # for processes that may have been started in other folders
     tasks = list(itertools.chain(*runs))
     todo = [task for task in tasks if result(task) is None] if team.leads else []
     done = len(tasks) - len(todo)

@@ -407,7 +407,7 @@ def test_a_killed_process_ends_the_job_and_the_sweep_goes_on_bit_for_bit(victim,
 def test_what_is_wrong_is_told_once_by_several_processes(tmp_path):
     process = together(3, "-m", "npvae.sweep", "--vary", "colour", "blue", "--out", tmp_path / "sweep")
     assert process.returncode == 2
-    assert process.stderr == "python -m npvae.sweep: --vary colour: npvae.train has no setting --colour\n"
+    assert process.stderr == "python -m npvae.sweep: --vary colour: no setting of npvae.train is called colour\n"
 
 
 # what is refused
@@ -416,7 +416,7 @@ def test_what_is_wrong_is_told_once_by_several_processes(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("--vary colour blue", "--vary colour: npvae.train has no setting --colour"),
+        ("--vary colour blue", "--vary colour: no setting of npvae.train is called colour"),
         ("--vary latent", "--vary latent: expected a value, or several"),
         ("--vary latent 2 3 2", "--vary latent: 2 is given twice"),
         ("--vary learning-rate 1e-3 0.001", "--vary learning-rate: 0.001 is given twice"),
@@ -587,12 +587,21 @@ def test_picture_of_a_number_has_it_along_x_with_a_dot_for_each_seed():
     assert drawn(Plan({"latent": [2, 5]}, [0], {}), results_of(plan)[:2]).axes[0].get_xscale() == "linear"
 
 
+def test_picture_of_a_number_names_what_has_failed_and_gives_it_no_room():
+    plan = Plan({"learning_rate": [0.001, 0.003, 1000.0]}, [0, 1], {})
+    (axes,) = drawn(plan, results_of(plan, missing={(2, 0), (2, 1)})).axes
+    assert axes.get_xlabel() == "learning-rate (failed: 1000)"
+    assert axes.get_xlim()[1] < 0.01
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.001", "0.003"]
+
+
 def test_picture_of_anything_else_has_a_row_for_each_setting_the_first_on_top():
     plan = Plan({"latent": [2, 10], "objective": ["elbo", "iwae"]}, [0, 1], {"samples": 5}, 500)
     figure = drawn(plan, results_of(plan, missing={(3, 0), (3, 1)}))
     loss, evidence = figure.axes
     assert loss.get_ylim()[0] > loss.get_ylim()[1]
-    assert [label.get_text() for label in loss.get_yticklabels()] == ["2, elbo", "2, iwae", "10, elbo", "10, iwae"]
+    labels = [label.get_text() for label in loss.get_yticklabels()]
+    assert labels == ["2, elbo", "2, iwae", "10, elbo", "10, iwae: failed"]
     assert (loss.get_ylabel(), evidence.get_title()) == ("latent, objective", "−log p(x)")
     assert [*zip(*loss.lines[0].get_data(), strict=True)] == [(100.5, 0), (102.5, 1), (104.5, 2)]
     assert "cannot be compared" in figure.get_suptitle()
