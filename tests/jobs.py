@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-LIMIT = 60  # seconds until a job is taken to hang
+LIMIT = 180  # seconds until a job is taken to hang; on a busy machine its processes wait for each other at every step
 
 
 def job_of(count, *arguments, **options):
