@@ -1,9 +1,13 @@
+import copy
 import dataclasses
 import functools
 import io
 import json
 import shutil
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from npvae.data.datasets import FILES, load
 from npvae.data.idx import read_idx, write_idx
 from npvae.data.pixels import batch
 from npvae.evaluate import estimates, loss_terms
+from npvae.parallel import ALONE
 from npvae.runs import Run
 from tests.conftest import SMALL, joint_on_a_line, run_train
 
@@ -72,6 +77,73 @@ def test_estimates_do_not_depend_on_how_much_is_decoded_at_once(rows, block, tin
     monkeypatch.setattr(evaluate, "ENCODED_AT_ONCE", block)
     for name, values in estimates(vae, images, None, 30, (5, 30)).items():
         np.testing.assert_allclose(values, expected[name], rtol=1e-5)
+
+
+class Thread:
+    """One of several threads that do together what the processes of a `parallel.Team` do."""
+
+    def __init__(self, rank, said, barrier):
+        self.rank, self.size, self.said, self.barrier = rank, len(said), said, barrier
+
+    def exchange(self, value):
+        self.said[self.rank] = value
+        self.barrier.wait(20)
+        everything = list(self.said)
+        self.barrier.wait(20)
+        return everything
+
+    def all_reduce(self, array):
+        array[...] = sum(self.exchange(array.copy()))
+        return array
+
+    def most(self, *numbers):
+        return tuple(map(max, *self.exchange(numbers)))
+
+
+def in_threads(size, function):
+    """What `function(team)` returns in each of so many threads."""
+    said, barrier = [None] * size, threading.Barrier(size)
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(lambda rank: function(Thread(rank, said, barrier)), range(size)))
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_estimates_of_several_processes_are_those_of_one(size, tiny, monkeypatch):
+    vae, images, _ = tiny
+    monkeypatch.setattr(evaluate, "ENCODED_AT_ONCE", 7)  # six blocks, the last of five
+    one = estimates(vae, images, None, 20, (1, 20))
+    found = in_threads(size, lambda team: estimates(copy.deepcopy(vae), images, None, 20, (1, 20), team=team))
+    for several in found:
+        for name, array in one.items():
+            np.testing.assert_array_equal(several[name], array, name)
+
+
+@pytest.mark.parametrize(
+    ("size", "block", "done"), [(1, 0, 0), (1, 4, 28), (1, 5, 35), (3, 1, 0), (3, 4, 21), (3, 5, 21)]
+)
+def test_estimates_that_are_stopped_in_one_process_are_of_the_rounds_before_in_all(
+    size, block, done, tiny, monkeypatch
+):
+    vae, images, _ = tiny
+    monkeypatch.setattr(evaluate, "ENCODED_AT_ONCE", 7)
+    whole = estimates(vae, images, None, 20, (20,))
+    stops = [SimpleNamespace(signal=None) for _ in range(size)]
+
+    def noise(index, noise=evaluate.noise):
+        if index == block:
+            stops[index % size].signal = 15  # of the process that has this block
+        return noise(index)
+
+    monkeypatch.setattr(evaluate, "noise", noise)
+
+    def stopped(team):
+        stop = stops[team.rank if size > 1 else 0]
+        return estimates(copy.deepcopy(vae), images, None, 20, (20,), stop=stop, team=team)
+
+    for terms in in_threads(size, stopped) if size > 1 else [stopped(ALONE)]:
+        for name, array in terms.items():
+            np.testing.assert_array_equal(array, whole[name][:, :done] if name == "iwae" else whole[name][:done], name)
+    assert [stop.signal for stop in stops] == [15] * size
 
 
 def test_memory_stays_under_a_gigabyte_with_5000_samples(rng):
