@@ -13,7 +13,7 @@ from npvae.data.datasets import load
 from npvae.parallel import this_team, together
 from npvae.training import Training
 
-EPOCHS = 6  # of 600 digits: 60 steps of 64, the last of an epoch of 24; or 54 of 71, the last of 32
+EPOCHS = 4  # of 600 digits: 40 steps of 64, the last of an epoch of 24; or 36 of 71, the last of 32
 VARIANTS = {
     "elbo": {},
     "three samples, sgd": {"samples": 3, "optimizer": "sgd", "learning_rate": 1e-3},

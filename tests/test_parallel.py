@@ -159,7 +159,7 @@ def test_evaluate_prints_the_same_json_in_two_processes(finished):
 def undisturbed(few_digits, tmp_path_factory):
     """A run of two processes that nothing stops: (its options, its checkpoint)."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    options = ("--dataset", few_digits, *SMALL, "--epochs", 15, "--batch-size", 7, "--checkpoint-every", 0)
+    options = ("--dataset", few_digits, *SMALL, "--epochs", 10, "--batch-size", 7, "--checkpoint-every", 0)
     trained(2, *options, "--out", folder)
     return options, (folder / "checkpoint.npz").read_bytes()
 
@@ -168,7 +168,7 @@ def begun(options, folder):
     """A job of two processes that trains, and has finished an epoch."""
     process = job_of(2, "-m", "npvae.train", *options, "--out", folder)
     line = ""
-    while not line.startswith("epoch  1/15"):
+    while not line.startswith("epoch  1/10"):
         line = process.stdout.readline()
         assert line, end_of(process).stderr
     time.sleep(random.uniform(0, 0.2))
@@ -182,7 +182,7 @@ def test_a_killed_process_ends_the_job_and_it_goes_on_bit_for_bit(victim, undist
     process = begun(options, folder)
     os.kill(processes_of(process)[victim], signal.SIGKILL)
     assert end_of(process, seconds=10).returncode != 0
-    assert 1 <= len(Run.open(folder).metrics()) < 15
+    assert 1 <= len(Run.open(folder).metrics()) < 10
     trained(2, "--resume", folder)
     assert (folder / "checkpoint.npz").read_bytes() == checkpoint
 
@@ -198,7 +198,7 @@ def test_a_signal_to_whichever_process_stops_all_after_the_same_step_and_saves(t
     assert done.stdout.count("stopped by SIGTERM before step ") == 1
     state = Run.open(folder).load_checkpoint()
     step = int(state["epoch"]) * 86 + -(-int(state["examples"]) // 7) + 1  # the last of 86 has 5 examples
-    assert f"before step {step:,} (epoch {state['epoch'] + 1} of 15)" in done.stdout
+    assert f"before step {step:,} (epoch {state['epoch'] + 1} of 10)" in done.stdout
     assert not list(folder.glob(".*"))
     trained(2, "--resume", folder)
     assert (folder / "checkpoint.npz").read_bytes() == checkpoint
