@@ -48,6 +48,7 @@ def found(few_digits, tmp_path_factory):
 
 
 @needs_mpi
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_training_is_the_same_in_any_number_of_processes(variant, found):
     one, *others = ({name: job[f"{variant}: {name}"] for name in ("losses", "parameters")} for job in found[:4])
@@ -60,6 +61,7 @@ def test_training_is_the_same_in_any_number_of_processes(variant, found):
 
 
 @needs_mpi
+@pytest.mark.slow
 def test_all_of_the_optimizer_is_put_together(found):
     one, *others = found[:4]
     names = [name for name in one if ": optimizer." in name]
@@ -70,6 +72,7 @@ def test_all_of_the_optimizer_is_put_together(found):
 
 
 @needs_mpi
+@pytest.mark.slow
 def test_evaluation_is_the_same_to_the_last_bit_in_any_number_of_processes(found):
     one, *others = found[:4]
     assert one["untrained: iwae"].shape == (2, 550)
@@ -80,6 +83,7 @@ def test_evaluation_is_the_same_to_the_last_bit_in_any_number_of_processes(found
 
 
 @needs_mpi
+@pytest.mark.slow
 def test_the_same_number_of_processes_makes_the_same_bits(found):
     _, two, *_, again = found
     for name, array in two.items():
@@ -87,6 +91,7 @@ def test_the_same_number_of_processes_makes_the_same_bits(found):
 
 
 @needs_mpi
+@pytest.mark.slow
 def test_nobody_imports_mpi_for_a_single_process(found):
     assert [bool(job["mpi4py"]) for job in found[:4]] == [False, True, True, True]
 
@@ -176,7 +181,8 @@ def begun(options, folder):
 
 
 @needs_mpi
-@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_job_and_it_goes_on_bit_for_bit(victim, undisturbed, tmp_path):
     (options, checkpoint), folder = undisturbed, tmp_path / "run"
     process = begun(options, folder)
@@ -188,7 +194,8 @@ def test_a_killed_process_ends_the_job_and_it_goes_on_bit_for_bit(victim, undist
 
 
 @needs_mpi
-@pytest.mark.parametrize("to", [pytest.param("mpiexec", marks=pytest.mark.slow), "one of the processes"])
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["mpiexec", "one of the processes"])
 def test_a_signal_to_whichever_process_stops_all_after_the_same_step_and_saves(to, undisturbed, tmp_path):
     (options, checkpoint), folder = undisturbed, tmp_path / "run"
     process = begun(options, folder)
