@@ -35,7 +35,7 @@ BATCHES = (100, 1000, 10_000)
 TIMED = BATCHES[:2]  # as whole steps; of the largest, the model alone
 EVALUATED, SAMPLES = 400, 500
 PROCESSES = [2**i for i in range(7)]
-FLOAT, SUMS = 4, 8  # bytes of a parameter, and of each of the few numbers that are summed in a step
+FLOAT = 4  # bytes of a parameter
 NETWORKS = {  # assumptions: bytes per second of each process in each direction, seconds until a message is there
     "100 Gbit/s: 12.5 GB/s, 2 µs": (12.5e9, 2e-6),
     "10 Gbit/s: 1.2 GB/s, 20 µs": (1.25e9, 20e-6),
@@ -132,11 +132,11 @@ def parts(dataset, seconds):
     return result
 
 
-def calls(seconds):
+def calls(dataset, seconds):
     """Seconds of the collective calls among these processes: of a whole vector, and of the sums of a step."""
-    team, size = this_team(), HIDDEN * (2 * 784 + 3 * LATENT + 2) + 2 * LATENT + 784
-    vector = np.zeros(size, np.float32)
-    part, sums = np.zeros_like(vector[team.part(size)]), np.zeros(4)
+    team, vector, sums = this_team(), training_of(dataset, TIMED[0])[0].vae.parameters.values, np.zeros(4)
+    vector[...] = 0  # so that its sums stay finite
+    part = np.zeros_like(vector[team.part(vector.size)])
 
     def share():
         team.reduce_scatter(vector, part)
@@ -148,7 +148,7 @@ def calls(seconds):
 
     (count,) = team.most(max(10, round(seconds / median_seconds(share, 0, 10))))
     return {
-        "parameters": size,
+        "parameters": vector.size,
         "whole vector": median_seconds(share, 0, count),
         "sums": median_seconds(agree, 0, 10 * count),
     }
@@ -160,7 +160,7 @@ def work(options, dataset):
         "same": lambda: same(dataset, options.steps, options.out),
         "measure": lambda: measure(dataset, options.seconds),
         "parts": lambda: parts(dataset, options.seconds / 10),
-        "calls": lambda: calls(options.seconds),
+        "calls": lambda: calls(dataset, options.seconds),
     }
     result = measured[options.worker]()
     this_team().leave()

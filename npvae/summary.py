@@ -114,13 +114,11 @@ def picture(plan, configs, results, headings):
     shown |= {name: heading for name, heading in headings.items() if name == "iwae_loss"}
     points = [list(point.values()) for point in plan.points()]
     is_number = len(plan.vary) == 1 and all(type(value) in (int, float) for (value,) in points)
-    failed = (
-        [as_text(value) for (value,), row in zip(points, results, strict=True) if not any(row)] if is_number else []
-    )
+    failed = []
     if is_number:  # one that has failed has no place on an axis that the others share
-        points, results = zip(
-            *((point, row) for point, row in zip(points, results, strict=True) if any(row)), strict=True
-        )
+        pairs = list(zip(points, results, strict=True))
+        failed = [as_text(value) for (value,), row in pairs if not any(row)]
+        points, results = zip(*((point, row) for point, row in pairs if any(row)), strict=True)
     places = [value for (value,) in points] if is_number else list(range(len(points)))
     warning = incomparable(configs)
     height = (4 if is_number else 1.5 + LINE * len(points)) + 0.3 * bool(warning)

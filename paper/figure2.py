@@ -40,13 +40,11 @@ def draw(rows):
                     if optimizer == "adagrad":
                         x, y = published(2, PUBLISHED[dataset], latent, method, split)
                         axis.plot(x, y, style, color=colour, alpha=0.35, linewidth=2.5 if split == "test" else 1.5)
-                    for start, width in WIDTHS.items():
-                        if start == "code" and split == "train":
-                            continue
-                        racer = {"dataset": dataset, "latent": latent, "method": method, "optimizer": optimizer}
+                    racer = {"dataset": dataset, "latent": latent, "method": method, "optimizer": optimizer}
+                    for start in STARTS if split == "test" else ["paper"]:
                         ours = of(rows, start=start, **racer)
                         x, y = [row["examples"] for row in ours], [row[split] for row in ours]
-                        (line,) = axis.plot(x, y, style, color=colour, linewidth=width)
+                        (line,) = axis.plot(x, y, style, color=colour, linewidth=WIDTHS[start])
                         lines.setdefault(f"{NAMES[method]}, {optimizer.capitalize()}, {split}", line)
             axis.set(xscale="log", xlim=(1e5, 1.2e8), ylim=LIMITS[dataset])
             axis.tick_params(labelsize=8)
