@@ -17,7 +17,7 @@ from npvae.runs import Run, epochs_done, require_fit, run_parser
 from npvae.vae import reparameterize
 
 PROGRAM = "python -m npvae.evaluate"
-NOISE_SEED = 1  # the same noise at each evaluation, so that the same parameters give the same numbers
+NOISE_SEED = 1  # the same noise at each evaluation, unless asked for: the same parameters give the same numbers
 ENCODED_AT_ONCE = 100  # images, a block, or fewer, so that
 LOG_WEIGHTS_AT_ONCE = 5_000_000  # at most so many, images times samples, are held
 DECODED_AT_ONCE = 500  # images times samples
@@ -27,12 +27,12 @@ ENOUGH = 500  # samples from which on the bound may be called an estimate of −
 ACTIVE = 0.01  # variance of a latent's posterior mean over the examples above which it is active (Burda et al. 2016)
 
 
-def noise(block):
+def noise(block, seed=NOISE_SEED):
     """The generator of the noise of a block of examples: the same at each evaluation, whichever process does it."""
-    return np.random.default_rng(np.random.SeedSequence(NOISE_SEED, spawn_key=(block,)))
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block,)))
 
 
-def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None, team=ALONE):
+def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None, team=ALONE, seed=NOISE_SEED):
     """Importance sampling from q(z|x): the terms of the ELBO and the importance-weighted bounds of each example.
 
     The examples are cut into blocks, each with noise of its own, which the processes of a team take in rounds.
@@ -43,7 +43,7 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None
     images : (N, D) uint8 array
     labels : (N,) uint8 array or None
     samples : int
-        K, drawn for each example with a fixed seed.
+        K, drawn for each example.
     bounds : sequence of int
         The k, at most K, of the bounds; each is averaged over the K // k groups of k samples.
     progress : bool
@@ -53,6 +53,8 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None
         Of a team each process is told of a signal that came to one.
     team : Alone or Team
         All of its processes call this, and get the same.
+    seed : int
+        Of the noise.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def estimates(vae, images, labels, samples, bounds=(), progress=False, stop=None
             if team.rank < len(taken):
                 block, rows = first + team.rank, taken[team.rank]
                 x, y = batch(images, rows), one_hot(labels, rows, vae.classes)
-                sampled = sample(vae, x, y, samples, noise(block), stop, bar, len(taken))
+                sampled = sample(vae, x, y, samples, noise(block, seed), stop, bar, len(taken))
                 if sampled is None:
                     stopped = stop.signal
                 else:
@@ -149,7 +151,7 @@ def protocol(config):
     return pixels + ", given their labels" * config.conditional
 
 
-def evaluate(run, dataset, samples, progress=False, stop=None, team=ALONE):
+def evaluate(run, dataset, samples, progress=False, stop=None, team=ALONE, seed=NOISE_SEED):
     """What the command says about a run, as a dict that can be written as JSON; the losses are nats per example.
 
     Where `stop`, a `StopRequest`, ends it, it is about the test examples that were done; None if there was none.
@@ -163,7 +165,7 @@ def evaluate(run, dataset, samples, progress=False, stop=None, team=ALONE):
 
     epochs, vae = team.broadcast(load)
     bounds = [k for k in BOUNDS if APART * k < samples] + [samples]
-    terms = estimates(vae, dataset.test_images, dataset.test_labels, samples, bounds, progress, stop, team)
+    terms = estimates(vae, dataset.test_images, dataset.test_labels, samples, bounds, progress, stop, team, seed)
     if not len(terms["mu"]):
         return None
     iwae_losses = list(map(mean_and_error, terms["iwae"]))
@@ -176,7 +178,7 @@ def evaluate(run, dataset, samples, progress=False, stop=None, team=ALONE):
         "protocol": protocol(run.config),
         "objective": run.config.objective,
         "importance_samples": samples,
-        "noise_seed": NOISE_SEED,
+        "noise_seed": seed,
         "unit": "nats per example",
         "elbo_loss": mean_and_error(terms["reconstruction"] + terms["kl"].sum(axis=1)),
         "reconstruction": mean_and_error(terms["reconstruction"]),
@@ -234,6 +236,13 @@ def main(arguments=None):
         help="samples of z per example (default: as in training); on MNIST 500 estimate log p(x) roughly in a minute,"
         " 5000 well in ten; kept in RUN/evaluation.json and drawn as RUN/images/bounds.png",
     )
+    parser.add_argument(
+        "--noise-seed",
+        type=lambda text: positive(text, 0),
+        default=NOISE_SEED,
+        metavar="SEED",
+        help=f"of the samples, to see how much a number depends on them (default: {NOISE_SEED})",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def begin():  # in the first process
@@ -244,7 +253,9 @@ def main(arguments=None):
     team = this_team()
     options, run, dataset = team.broadcast(begin)
     with StopRequest() as stop:
-        result = evaluate(run, dataset, options.importance_samples or run.config.samples, True, stop, team)
+        result = evaluate(
+            run, dataset, options.importance_samples or run.config.samples, True, stop, team, options.noise_seed
+        )
     team.leave()
     if not team.leads:
         return 0

@@ -129,10 +129,10 @@ def test_estimates_that_are_stopped_in_one_process_are_of_the_rounds_before_in_a
     whole = estimates(vae, images, None, 20, (20,))
     stops = [SimpleNamespace(signal=None) for _ in range(size)]
 
-    def noise(index, noise=evaluate.noise):
+    def noise(index, seed, noise=evaluate.noise):
         if index == block:
             stops[index % size].signal = 15  # of the process that has this block
-        return noise(index)
+        return noise(index, seed)
 
     monkeypatch.setattr(evaluate, "noise", noise)
 
@@ -276,6 +276,20 @@ def test_importance_samples_leave_an_evaluation_and_a_plot_in_the_run(finished, 
     assert losses[0] == pytest.approx(result["elbo_loss"]["mean"], abs=0.5)
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == result
     assert imread(tmp_path / "run" / "images" / "bounds.png")[..., :3].std() > 0.01
+
+
+def test_another_seed_draws_other_samples_and_is_kept_with_the_numbers(finished, capsys):
+    found = {}
+    for seed in (None, 1, 2):
+        options = [] if seed is None else ["--noise-seed", str(seed)]
+        assert evaluate.main([str(finished[0]), "--json", *options]) == 0
+        found[seed] = json.loads(capsys.readouterr().out)
+    assert found[None] == found[1]
+    assert found[2]["noise_seed"] == 2
+    one, two = (found[seed]["reconstruction"]["mean"] for seed in (1, 2))
+    assert one != two
+    assert one == pytest.approx(two, abs=1)
+    assert found[1]["kl"] == found[2]["kl"]  # in closed form
 
 
 def test_a_look_without_importance_samples_leaves_the_evaluation_alone(finished, tmp_path):

@@ -105,9 +105,9 @@ from npvae.parallel import this_team, together
 class Stop:
     signal = None
 
-def noise(block, noise=evaluate.noise):
+def noise(block, seed, noise=evaluate.noise):
     stop.signal = 15 if block == 7 else None  # of the third round, in the second process
-    return noise(block)
+    return noise(block, seed)
 
 @together
 def main(arguments=None):
