@@ -19,8 +19,8 @@ SAMPLES = [Racer("mnist", 50_000, 500, latent, "aevb", "adam") for latent in (2,
 
 
 def panel(axis, racer, images, columns, title):
-    ink = racer.dataset != "frey"
-    axis.imshow(tile(images, columns, SHAPES[racer.dataset]), cmap="gray_r" if ink else "gray", vmin=0, vmax=1)
+    ink = 1 - images if racer.dataset == "frey" else images
+    axis.imshow(tile(ink, columns, SHAPES[racer.dataset]), cmap="gray_r", vmin=0, vmax=1)
     axis.set_title(title, fontsize=10)
     axis.axis("off")
 

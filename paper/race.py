@@ -49,6 +49,7 @@ class Racer:
     optimizer: str = "adagrad"
     start: str = "paper"  # of STARTS
     seed: int = 0
+    fixed_rate: float = 0  # the learning rate; 0: the one that the paper's rule chooses
 
     @property
     def name(self):
@@ -188,6 +189,8 @@ def images_of(racer):
 def best_rate(racer, images, measure):
     """The paper's choice: the learning rate that is best on the training set after the first steps."""
     rates = ADAGRAD_RATES if racer.optimizer == "adagrad" else ADAM_RATES
+    if racer.fixed_rate:
+        rates = (racer.fixed_rate,)
     if len(rates) == 1:
         return rates[0]
     images, results = images[:TRIED] if racer.method == "mcem" else images, []

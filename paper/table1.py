@@ -10,7 +10,7 @@ import os
 import sys
 
 from processes import in_processes
-from tables import FOLDER, RUNS, read_table, update_table
+from tables import FOLDER, RUNS, of, read_table, update_table
 
 from npvae import evaluate, train
 from npvae.commands import OneLineParser, UserError, command, positive, say
@@ -26,6 +26,13 @@ MODELS = {  # how each is trained: on the bounds of the table, by gradients of l
 # the learning rate from these shares of the epochs on
 RATES = {0: 2e-3, 0.375: 1.4e-3, 0.525: 1e-3, 0.65: 7e-4, 0.75: 5e-4, 0.825: 3.5e-4, 0.8875: 2.5e-4}
 RATES |= {0.9375: 1.6e-4, 0.975: 1e-4}
+PUBLISHED = {
+    "vae-1": ("VAE, k = 1", 86.76, 19),
+    "iwae-5": ("IWAE, k = 5", 85.54, 22),
+    "iwae-50": ("IWAE, k = 50", 84.78, 25),
+}
+SAMPLES = 5000  # K, as published
+NOISES = (1, 2)  # seeds of the evaluation, which is done twice: how much does it depend on its samples?
 
 
 def settings(model, seed, epochs):
@@ -45,21 +52,42 @@ def run(main, *arguments):
 
 
 def measured(model, seed, epochs, samples):
-    """Train a model, or go on, and evaluate it: a row of the table."""
+    """Train a model, or go on, and evaluate it with each noise: its rows of the table, but for those it has."""
     folder = RUNS / f"{model}-{epochs}-{seed}"
     if (folder / "config.json").exists():
         run(train.main, "--resume", folder)
     else:
         run(train.main, *settings(model, seed, epochs), "--out", folder)
-    kept = folder / "evaluation.json"
-    if not kept.exists() or json.loads(kept.read_text(encoding="utf-8"))["importance_samples"] != samples:
-        run(evaluate.main, folder, "--importance-samples", samples)
-    result = json.loads(kept.read_text(encoding="utf-8"))
     minutes = read_table(folder / "metrics.csv")[-1]["seconds"] / 60
-    nll = result["negative_log_likelihood"]
-    row = {"model": model, "seed": seed, "epochs": epochs, "minutes": round(minutes), "samples": samples}
-    row |= {"elbo_loss": round(result["elbo_loss"]["mean"], 2), "nll": round(nll["mean"], 2)}
-    return row | {"standard_error": round(nll["standard_error"], 2), "active_units": result["active_units"]}
+    rows = []
+    for noise in NOISES:
+        row = {"model": model, "seed": seed, "epochs": epochs, "samples": samples, "noise_seed": noise}
+        if TABLE.exists() and of(read_table(TABLE), **row):
+            continue
+        run(evaluate.main, folder, "--importance-samples", samples, "--noise-seed", noise)
+        result = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+        nll = result["negative_log_likelihood"]
+        row |= {"minutes": round(minutes), "elbo_loss": round(result["elbo_loss"]["mean"], 2)}
+        row |= {"nll": round(nll["mean"], 2), "standard_error": round(nll["standard_error"], 2)}
+        rows.append(row | {"active_units": result["active_units"]})
+    return rows
+
+
+def compare(rows):
+    """Lines of a table in Markdown: what was published, and each run as it was evaluated."""
+    yield "| | seed | epochs, batch | minutes | −ELBO | −log p(x) | again, other samples | active units |"
+    yield "|---|---|---|---:|---:|---:|---:|---:|"
+    for model, (title, nll, active) in PUBLISHED.items():
+        yield f"| {title}, Burda et al. | | 3,280 of 20 | | | {nll} | | {active} |"
+        runs = dict.fromkeys((row["epochs"], row["seed"]) for row in of(rows, model=model, samples=SAMPLES))
+        for epochs, seed in runs:
+            one, *others = of(rows, model=model, samples=SAMPLES, epochs=epochs, seed=seed)
+            again = ", ".join(f"{other['nll']:.2f}" for other in others)
+            yield (
+                f"| npvae, `{model}` | {seed} | {epochs} of 100 | {one['minutes']} | {one['elbo_loss']:.2f} "
+                f"| {one['nll']:.2f} ± {one['standard_error']:.2f} | {again} "
+                f"| {one['active_units']} |"
+            )
 
 
 @command(PROGRAM)
@@ -69,7 +97,7 @@ def main(arguments=None):
     parser.add_argument("--seeds", type=lambda text: positive(text, 0), nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=lambda text: positive(text, 40), default=800)
     parser.add_argument(
-        "--samples", type=lambda text: positive(text, evaluate.ENOUGH), default=5000, help="K (default: 5000)"
+        "--samples", type=lambda text: positive(text, evaluate.ENOUGH), default=SAMPLES, help=f"K (default: {SAMPLES})"
     )
     parser.add_argument("--jobs", type=positive, default=2, help="processes, one thread each (default: 2)")
     options = parser.parse_args(arguments)
@@ -79,9 +107,11 @@ def main(arguments=None):
     tasks = [
         (model, seed, options.epochs, options.samples) for seed in options.seeds for model in options.models or MODELS
     ]
-    for _, row in in_processes(measured, tasks, options.jobs):
-        say(", ".join(f"{name} {value}" for name, value in row.items()))
-        update_table(TABLE, [row], ("model", "epochs", "seed", "samples"))
+    for _, rows in in_processes(measured, tasks, options.jobs):
+        for row in rows:
+            say(", ".join(f"{name} {value}" for name, value in row.items()))
+        update_table(TABLE, rows, ("model", "epochs", "seed", "samples", "noise_seed"))
+    print(*compare(read_table(TABLE)), sep="\n")
     return 0
 
 

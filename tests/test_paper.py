@@ -537,6 +537,8 @@ def test_learning_rates_are_tried_for_as_many_steps_whatever_the_method(method, 
     racer = race.Racer("mnist", 130, 8, 2, method)
     assert race.best_rate(racer, images, measure) == 0.02
     assert tried == [(rate, 10, examples) for rate in race.ADAGRAD_RATES]
+    assert race.best_rate(race.Racer("mnist", 130, 8, 2, method, fixed_rate=0.05), images, measure) == 0.05
+    assert len(tried) == 3
 
 
 def test_models_of_figure_2_have_the_rate_of_one_of_them(images, monkeypatch):
@@ -624,6 +626,12 @@ def test_pictures_and_readme_are_of_what_was_measured(figure, tmp_path, monkeypa
     figure.draw(rows)
     assert (tmp_path / "picture.png").stat().st_size > 10_000
     assert "\n".join(figure.compare(rows)) in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_table1_in_the_readme_is_what_was_measured():
+    lines = list(table1.compare(read_table(table1.TABLE)))
+    assert len(lines) > 5
+    assert "\n".join(lines) in (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_schedule_of_table1_is_one_that_npvae_takes():
