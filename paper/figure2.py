@@ -20,7 +20,7 @@ RACERS = [
     for latent in latents
     for method, optimizer in CURVES
 ]
-FIXED_RATE = 0.01  # what trials with their own number of latents would have chosen for
+FIXED_RATE = 0.01  # chosen for these, where the trials have their own number of latents, not 20:
 RACERS += [Racer("mnist", *SETUPS["mnist"], n, "aevb", start="code", fixed_rate=FIXED_RATE) for n in (10, 3, 5)]
 TITLES = {"mnist": "MNIST", "frey": "Frey faces"}
 PUBLISHED = {"mnist": "MNIST", "frey": "Frey Face"}

@@ -1,9 +1,12 @@
-"""Figures 4 and 5: the latent planes of MNIST and the Frey faces, and samples: `python paper/figures45.py`."""
+"""Figures 4 and 5: the latent planes of MNIST and the Frey faces, and samples: `python paper/figures45.py`.
+
+Their racers are those of Figure 2 that use Adam, with its checkpoints and in its table, and one more for MNIST.
+"""
 
 import sys
 
 import numpy as np
-from figure2 import MARKS, TABLE
+from figure2 import MARKS, TABLE, TITLES
 from matplotlib.figure import Figure
 from race import Racer, elbo, images_of, load_race, race_for
 from tables import FOLDER
@@ -19,6 +22,7 @@ SAMPLES = [Racer("mnist", 50_000, 500, latent, "aevb", "adam") for latent in (2,
 
 
 def panel(axis, racer, images, columns, title):
+    """Draw images (N, D) in rows of so many, on white: digits as ink, faces as they are."""
     ink = 1 - images if racer.dataset == "frey" else images
     axis.imshow(tile(ink, columns, SHAPES[racer.dataset]), cmap="gray_r", vmin=0, vmax=1)
     axis.set_title(title, fontsize=10)
@@ -30,7 +34,7 @@ def draw_planes():
     figure = Figure(figsize=(9, 5.4), layout="constrained")
     for axis, (racer, side) in zip(figure.subplots(1, 2), PLANES.items(), strict=True):
         race = load_race(racer, images_of(racer)[0])
-        title = f"{int(race.arrays['examples']):,} examples"
+        title = f"{TITLES[racer.dataset]}, {int(race.arrays['examples']):,} examples"
         panel(axis, racer, race.vae.decode(plane(side)), side, title)
     figure.savefig(FOLDER / "figure4.png", dpi=110)
 
@@ -48,7 +52,7 @@ def draw_samples():
 @command(PROGRAM)
 def main(arguments=None):
     racers = [*PLANES, *SAMPLES[1:]]
-    race_for(PROGRAM, __doc__, racers, MARKS, 1e7, elbo, TABLE, arguments)
+    race_for(PROGRAM, __doc__.splitlines()[0], racers, MARKS, 1e7, elbo, TABLE, arguments)
     missing = [racer.name for racer in racers if not racer.checkpoint.exists()]
     if missing:
         raise UserError(f"nothing is drawn before all have raced; missing: {', '.join(missing)}")

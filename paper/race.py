@@ -1,4 +1,4 @@
-"""What the racers of Figures 2 and 3 share: the paper's set-up, one state that can be stopped, and a table of results.
+"""What the racers of Figures 2 to 5 share: the paper's set-up, one state that can be stopped, and a table of results.
 
 A racer is a method, an optimizer and a model on one data set. Of each, `paper/runs/` keeps a checkpoint with all that
 changes, so that an interrupted race goes on where it was, bit for bit; the table has a row for each measurement.
@@ -27,12 +27,13 @@ from npvae.optimizers import OPTIMIZERS
 BATCH = 100  # M, and L = 1: section 5
 ADAGRAD_RATES = (0.01, 0.02, 0.1)  # the best on the training set after the first steps: section 5
 ADAM_RATES = (0.001,)  # its default
-TRIAL = 1000  # steps after which a learning rate is chosen,
-TRIAL_LATENTS = {("mnist", 500): 20, ("frey", 200): 20}  # with so many latents, for all models of Figure 2,
-TRIED = 1000  # and the training examples on which it is for Monte Carlo EM, whose every step goes through all
+TRIAL = 1000  # steps after which a learning rate is chosen
+TRIAL_LATENTS = {("mnist", 500): 20, ("frey", 200): 20}  # latents of the model that chooses it for all of Figure 2
+TRIED = 1000  # training examples of the trials of Monte Carlo EM, whose every step goes through all of them
 STARTS = {"paper": 0.1, "code": 0.01}  # standard deviations: N(0, 0.01) of section 5, and N(0, 0.01²) of its code
-STANDING = {"mcem": UPDATES}  # steps in which Adagrad only gathers squares, lest it divide the first by themselves:
-STANDING |= {"aevb": 100, "wake-sleep": 100}  # in the authors' code, and one iteration of Monte Carlo EM
+# first steps from the start of the code, in which Adagrad only gathers squares, lest it divide a gradient by itself: as
+# many as there, and of Monte Carlo EM one iteration
+STANDING = {"aevb": 100, "wake-sleep": 100, "mcem": UPDATES}
 MEASURED = 10_000  # training examples on which the bound is measured, and as many test examples
 CHECKPOINT_EVERY = 60  # seconds
 
@@ -174,20 +175,23 @@ METHODS = {"aevb": step_aevb, "wake-sleep": step_wake_sleep, "mcem": step_mcem}
 
 
 def elbo(race, images):
-    """The bound on the first of these images, nats per example, without a name: what Figure 2 shows."""
+    """The bound on the first of these images, nats per example, under the ending "": what Figure 2 shows."""
     # Frey pixels have a density, which is of x = byte / 255 here, and, as it seems, of byte / 256 in the paper
     shift = race.vae.pixels * math.log(256 / 255) if race.racer.dataset == "frey" else 0
     return {"": shift - loss_terms(race.vae, images[:MEASURED])["loss"].mean().item()}
 
 
 def images_of(racer):
-    """(training, test) images: of MNIST the first 50,000 are trained on, as by the authors."""
+    """(training, test) images: of MNIST at most the first 50,000 are trained on, as by the authors."""
     dataset = load(racer.dataset)
     return dataset.train_images[: racer.training_examples], dataset.test_images
 
 
 def best_rate(racer, images, measure):
-    """The paper's choice: the learning rate that is best on the training set after the first steps."""
+    """The paper's choice: the learning rate that is best on the training set after the first steps, by `measure`.
+
+    Nothing is tried where there is one only, as of Adam, or of a racer with a fixed rate.
+    """
     rates = ADAGRAD_RATES if racer.optimizer == "adagrad" else ADAM_RATES
     if racer.fixed_rate:
         rates = (racer.fixed_rate,)

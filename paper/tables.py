@@ -1,6 +1,7 @@
 """The tables: what was measured, and what was published."""
 
 import csv
+import functools
 import io
 from pathlib import Path
 
@@ -35,8 +36,7 @@ def update_table(path, rows, key):
         return tuple(row[name] for name in key)
 
     old = read_table(path) if path.exists() else []
-    replaced = set(map(identity, rows))
-    table = sorted([row for row in old if identity(row) not in replaced] + rows, key=identity)
+    table = sorted({identity(row): row for row in old + rows}.values(), key=identity)
     if table:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, table[0])
@@ -52,10 +52,15 @@ def of(rows, **settings):
     return [row for row in rows if settings.items() <= row.items()]
 
 
+@functools.cache
+def published_table():
+    return read_table(FOLDER / "published.csv")
+
+
 def published(figure, dataset, parameter, method, split):
     """(examples, nats) of a curve of the paper, read off its vector graphics to about 0.1 nats."""
     keys = {"figure": figure, "dataset": dataset, "latent_or_ntrain": parameter, "method": method, "split": split}
-    rows = of(read_table(FOLDER / "published.csv"), **keys)
+    rows = of(published_table(), **keys)
     return [row["train_samples_evaluated"] for row in rows], [row["nats"] for row in rows]
 
 

@@ -623,6 +623,8 @@ def test_racers_are_chosen_by_whole_parts_of_their_names():
 def test_pictures_and_readme_are_of_what_was_measured(figure, tmp_path, monkeypatch):
     monkeypatch.setattr(figure, "PICTURE", tmp_path / "picture.png")
     rows = read_table(figure.TABLE)
+    keys = [tuple(row[name] for name in [*vars(figure.RACERS[0]), "examples"]) for row in rows]
+    assert len(set(keys)) == len(keys)
     figure.draw(rows)
     assert (tmp_path / "picture.png").stat().st_size > 10_000
     assert "\n".join(figure.compare(rows)) in (FOLDER / "README.md").read_text(encoding="utf-8")
