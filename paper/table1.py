@@ -7,6 +7,7 @@ was interrupted goes on. The schedule is not that of the paper (3,280 epochs wit
 import contextlib
 import json
 import os
+import shutil
 import sys
 
 from processes import in_processes
@@ -52,7 +53,7 @@ def run(main, *arguments):
 
 
 def measured(model, seed, epochs, samples):
-    """Train a model, or go on, and evaluate it with each noise: its rows of the table, but for those it has."""
+    """Train a model, or go on, and evaluate it with each noise: its rows of the table."""
     folder = RUNS / f"{model}-{epochs}-{seed}"
     if (folder / "config.json").exists():
         run(train.main, "--resume", folder)
@@ -61,12 +62,13 @@ def measured(model, seed, epochs, samples):
     minutes = read_table(folder / "metrics.csv")[-1]["seconds"] / 60
     rows = []
     for noise in NOISES:
-        row = {"model": model, "seed": seed, "epochs": epochs, "samples": samples, "noise_seed": noise}
-        if TABLE.exists() and of(read_table(TABLE), **row):
-            continue
-        run(evaluate.main, folder, "--importance-samples", samples, "--noise-seed", noise)
-        result = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+        kept = folder / f"evaluation-{noise}.json"
+        if not kept.exists() or json.loads(kept.read_text(encoding="utf-8"))["importance_samples"] != samples:
+            run(evaluate.main, folder, "--importance-samples", samples, "--noise-seed", noise)
+            shutil.copy(folder / "evaluation.json", kept)
+        result = json.loads(kept.read_text(encoding="utf-8"))
         nll = result["negative_log_likelihood"]
+        row = {"model": model, "seed": seed, "epochs": epochs, "samples": samples, "noise_seed": noise}
         row |= {"minutes": round(minutes), "elbo_loss": round(result["elbo_loss"]["mean"], 2)}
         row |= {"nll": round(nll["mean"], 2), "standard_error": round(nll["standard_error"], 2)}
         rows.append(row | {"active_units": result["active_units"]})
