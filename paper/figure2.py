@@ -44,9 +44,8 @@ def draw(rows):
                         x, y = published(2, PUBLISHED[dataset], latent, method, split)
                         axis.plot(x, y, style, color=colour, alpha=0.35, linewidth=2.5 if split == "test" else 1.5)
                     racer = {"dataset": dataset, "latent": latent, "method": method, "optimizer": optimizer}
-                    racer["fixed_rate"] = 0
                     for start in STARTS if split == "test" else ["paper"]:
-                        ours = of(rows, start=start, **racer)
+                        ours = of(rows, start=start, fixed_rate=0, **racer)
                         x, y = [row["examples"] for row in ours], [row[split] for row in ours]
                         (line,) = axis.plot(x, y, style, color=colour, linewidth=WIDTHS[start])
                         lines.setdefault(f"{NAMES[method]}, {optimizer.capitalize()}, {split}", line)

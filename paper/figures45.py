@@ -6,7 +6,7 @@ Their racers are those of Figure 2 that use Adam, with its checkpoints and in it
 import sys
 
 import numpy as np
-from figure2 import MARKS, TABLE, TITLES
+from figure2 import EXAMPLES, MARKS, TABLE, TITLES
 from matplotlib.figure import Figure
 from race import Racer, elbo, images_of, load_race, race_for
 from tables import FOLDER
@@ -52,7 +52,7 @@ def draw_samples():
 @command(PROGRAM)
 def main(arguments=None):
     racers = [*PLANES, *SAMPLES[1:]]
-    race_for(PROGRAM, __doc__.splitlines()[0], racers, MARKS, 1e7, elbo, TABLE, arguments)
+    race_for(PROGRAM, __doc__.splitlines()[0], racers, MARKS, EXAMPLES, elbo, TABLE, arguments)
     missing = [racer.name for racer in racers if not racer.checkpoint.exists()]
     if missing:
         raise UserError(f"nothing is drawn before all have raced; missing: {', '.join(missing)}")
