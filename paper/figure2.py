@@ -68,7 +68,7 @@ def draw(rows):
 
 
 def compare(rows):
-    """Lines of a table in Markdown: the last test bound of each racer, and how far it is above the published curve."""
+    """Lines of a table in Markdown: the test bound of each racer, and how far it is above the published curve."""
     titles = [f"{NAMES[method]}, {optimizer.capitalize()}" for method, optimizer in CURVES]
     yield f"| | latents | start | {' | '.join(titles)} |"
     yield f"|---|---:|---|{'---|' * len(CURVES)}"
@@ -83,10 +83,13 @@ def compare(rows):
 
 
 def cell(rows):
-    """What the table says of a racer with these rows: where it is, and after how many examples if it goes on."""
-    if not rows:
-        return ""
-    row = rows[-1]
+    """What the table says of a racer with these rows: where it is at EXAMPLES, or before, and where if it went on."""
+    goal = [row for row in rows if row["examples"] <= EXAMPLES][-1:]
+    return "; ".join(at_mark(row) for row in {row["examples"]: row for row in goal + rows[-1:]}.values())
+
+
+def at_mark(row):
+    """The test bound of a row, how far it is above the published curve, and after how many examples if not EXAMPLES."""
     theirs = published_at(row["examples"], 2, PUBLISHED[row["dataset"]], row["latent"], row["method"], "test")
     reached = "" if row["examples"] == EXAMPLES else f" at {row['examples'] / 1e6:.3g} M"
     return f"{nats(row['test'])} ({nats(row['test'] - theirs, '+')}){reached}"
