@@ -21,6 +21,12 @@ PLANES = {Racer("frey", 1600, 200, 2, "aevb", "adam"): 10, Racer("mnist", 50_000
 SAMPLES = [Racer("mnist", 50_000, 500, latent, "aevb", "adam") for latent in (2, 5, 10, 20)]
 
 
+def trained(racer):
+    """The model of a racer's checkpoint, and what a title says of it: after how many examples."""
+    race = load_race(racer, images_of(racer)[0])
+    return race.vae, f"{int(race.arrays['examples']):,} examples"
+
+
 def panel(axis, racer, images, columns, title):
     """Draw images (N, D) in rows of so many, on white: digits as ink, faces as they are."""
     ink = 1 - images if racer.dataset == "frey" else images
@@ -33,9 +39,8 @@ def draw_planes():
     """Figure 4: z at equal steps in probability, through the inverse CDF, decoded; 10 × 10 faces, 20 × 20 digits."""
     figure = Figure(figsize=(9, 5.4), layout="constrained")
     for axis, (racer, side) in zip(figure.subplots(1, 2), PLANES.items(), strict=True):
-        race = load_race(racer, images_of(racer)[0])
-        title = f"{TITLES[racer.dataset]}, {int(race.arrays['examples']):,} examples"
-        panel(axis, racer, race.vae.decode(plane(side)), side, title)
+        vae, reached = trained(racer)
+        panel(axis, racer, vae.decode(plane(side)), side, f"{TITLES[racer.dataset]}, {reached}")
     figure.savefig(FOLDER / "figure4.png", dpi=110)
 
 
@@ -43,9 +48,8 @@ def draw_samples():
     """Figure 5: pixel means decoded from z ~ p(z), 10 × 10 for each number of latents."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     for axis, racer in zip(figure.subplots(1, 4), SAMPLES, strict=True):
-        race = load_race(racer, images_of(racer)[0])
-        images = race.vae.sample(100, np.random.default_rng(0))
-        panel(axis, racer, images, 10, f"{racer.latent} latents, {int(race.arrays['examples']):,} examples")
+        vae, reached = trained(racer)
+        panel(axis, racer, vae.sample(100, np.random.default_rng(0)), 10, f"{racer.latent} latents, {reached}")
     figure.savefig(FOLDER / "figure5.png", dpi=110)
 
 
