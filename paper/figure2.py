@@ -78,7 +78,7 @@ def compare(rows):
                 setup = {"dataset": dataset, "latent": latent, "start": start, "fixed_rate": rate}
                 cells = [cell(of(rows, method=method, optimizer=optimizer, **setup)) for method, optimizer in CURVES]
                 if any(cells):
-                    title = f"{start}, step size {rate}" if rate else start
+                    title = f"{start}, learning rate {rate}" if rate else start
                     yield f"| {TITLES[dataset]} | {latent} | {title} | {' | '.join(cells)} |"
 
 
