@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("mnist"):
                 item.add_marker(pytest.mark.skip(reason="no MNIST files in $NPVAE_DATA/mnist"))
+
+
+def heeding():
+    """As `preexec_fn`: the command heeds signals that tests in the background, or under nohup, are told to ignore."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture

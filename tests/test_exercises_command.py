@@ -16,6 +16,7 @@ from npvae.exercises.__main__ import main, split
 from npvae.exercises.bugs import BUGS
 from npvae.exercises.course import MODULES, SOLUTIONS, exercise, solved
 from npvae.exercises.folder import check as check_folder
+from tests.conftest import heeding
 
 NUMBERS = range(1, len(MODULES) + 1)
 
@@ -328,7 +329,7 @@ def test_a_stopped_check_ends_at_once_and_leaves_no_process(folder, tmp_path, nu
     loop = f"    import os\n    open({str(pid)!r}, 'w').write(f'{{os.getpid()}} ')\n    while True:\n        pass\n"
     write(folder, 5, "    return -0.5", loop + "    return -0.5")
     arguments = [sys.executable, "-m", "npvae.exercises", "check", str(folder), "5", "--time-limit", "3000"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heeding)
     while not (pid.exists() and pid.read_text().endswith(" ")):
         time.sleep(0.1)
     process.send_signal(number)
@@ -478,6 +479,7 @@ def test_ctrl_c_ends_watching_without_a_traceback(folder):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
+        preexec_fn=heeding,
     )
     for line in process.stdout:
         if "0 of 1" in line:

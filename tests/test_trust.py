@@ -24,7 +24,7 @@ from npvae.exercises import __main__ as exercises
 from npvae.files import lock, replacing
 from npvae.runs import Run
 from npvae.training import Training
-from tests.conftest import SMALL, command, run_train
+from tests.conftest import SMALL, command, heeding, run_train
 
 
 def a_run(folder, dataset, **settings):
@@ -225,7 +225,7 @@ def test_checkpoints_within_an_epoch_take_a_hundredth_of_the_time_at_most(few_di
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
 def test_a_terminal_that_goes_away_stops_and_saves_unless_that_is_ignored(few_digits, tmp_path):
-    with started(*long_training(few_digits, tmp_path / "run"), until="epoch ") as process:
+    with started(*long_training(few_digits, tmp_path / "run"), until="epoch ", preexec_fn=heeding) as process:
         process.send_signal(signal.SIGHUP)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (129, "")
