@@ -85,7 +85,8 @@ def compare(rows):
 def cell(rows):
     """What the table says of a racer with these rows: where it is at EXAMPLES, or before, and where if it went on."""
     goal = [row for row in rows if row["examples"] <= EXAMPLES][-1:]
-    return "; ".join(at_mark(row) for row in {row["examples"]: row for row in goal + rows[-1:]}.values())
+    beyond = [row for row in rows if row["examples"] > EXAMPLES][-1:]
+    return "; ".join(map(at_mark, goal + beyond))
 
 
 def at_mark(row):
