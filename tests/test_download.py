@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from npvae.data.download import DownloadError, download
+from tests.conftest import heeding
 
 FILE = gzip.compress(np.random.default_rng(0).bytes(300_000), mtime=0)  # many chunks
 SHA256 = hashlib.sha256(FILE).hexdigest()
@@ -319,12 +320,12 @@ def test_progress_is_shown_when_asked_for(tmp_path, url, capfd, progress):
 def in_another_process(url, path):
     """Python that downloads `url` to `path`; Ctrl-C works in it even where the tests run in the background."""
     code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from npvae.data.download import download; url, path, size, sha256 = sys.argv[1:]\n"
+        "import sys; from npvae.data.download import download; url, path, size, sha256 = sys.argv[1:]\n"
         "download([url], path, int(size), sha256, (20, 60))"
     )
     command = [sys.executable, "-c", code, url, str(path), str(WHOLE), SHA256]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, preexec_fn=heeding, **pipes) as process:
         try:
             yield process
         finally:

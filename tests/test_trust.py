@@ -498,7 +498,6 @@ def test_ctrl_c_while_a_command_is_imported_is_no_traceback(module, tmp_path):
     """The first import of a module, of whichever there are, is interrupted."""
     (tmp_path / "sitecustomize.py").write_text(
         "import builtins, signal\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background\n"
         "first = builtins.__import__\n"
         "def interrupting(name, *rest, **more):\n"
         f"    if name == {module!r}: signal.raise_signal(signal.SIGINT)\n"
@@ -506,7 +505,7 @@ def test_ctrl_c_while_a_command_is_imported_is_no_traceback(module, tmp_path):
         "builtins.__import__ = interrupting\n"
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    process = subprocess.run(command("--help"), capture_output=True, text=True, env=environment)
+    process = subprocess.run(command("--help"), capture_output=True, text=True, env=environment, preexec_fn=heeding)
     assert (process.returncode, process.stderr) == (130, "")
 
 
@@ -516,10 +515,8 @@ def test_a_package_that_uses_npvae_keeps_its_ctrl_c_and_its_backend(tmp_path):
     (tmp_path / "mine" / "go.py").write_text(
         "import os, signal; print(signal.getsignal(signal.SIGINT).__name__, os.environ['MPLBACKEND'])\n"
     )
-    environment = os.environ | {"MPLBACKEND": "svg"}
-    process = subprocess.run(
-        [sys.executable, "-m", "mine.go"], cwd=tmp_path, capture_output=True, text=True, env=environment
-    )
+    options = {"cwd": tmp_path, "env": os.environ | {"MPLBACKEND": "svg"}, "preexec_fn": heeding}
+    process = subprocess.run([sys.executable, "-m", "mine.go"], capture_output=True, text=True, **options)
     assert process.stdout.split()[1:] == ["svg"]
     assert "lambda" not in process.stdout
 
