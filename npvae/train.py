@@ -236,10 +236,10 @@ def resume(options, stack):
         training.load(run, state)
     if config.epochs < training.epoch:
         raise UserError(f"--epochs {config.epochs}: {run.folder} has finished {training.epoch} already")
-    run.write_metrics(training.rows)
     run.save_config(config)
     if state is None:
         training.save(run)
+    run.write_metrics(training.rows)  # last: a run that has metrics has a checkpoint
     return run, dataset, training
 
 

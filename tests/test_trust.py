@@ -163,16 +163,27 @@ def test_a_folder_that_a_kill_left_empty_can_be_used(few_digits, tmp_path):
     assert not list((tmp_path / "run").glob(".*"))
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_begins_when_it_is_resumed(finished, tmp_path, refused):
-    Run.create(tmp_path / "run", Run.open(finished[0]).config)
-    assert run_train("--resume", tmp_path / "run").returncode == 0
-    assert Run.open(tmp_path / "run").checkpoint.read_bytes() == (finished[0] / "checkpoint.npz").read_bytes()
-    Run.open(tmp_path / "run").checkpoint.unlink()  # and where there was one, it is not begun again in silence
-    assert "has no checkpoint.npz" in refused(train.main, ["--resume", tmp_path / "run"])
-
-
 class Killed(BaseException):
     """Nothing in a program expects it."""
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_when_it_is_resumed(
+    finished, tmp_path, monkeypatch, refused
+):
+    run = Run.create(tmp_path / "run", Run.open(finished[0]).config)
+
+    def die(*_):
+        raise Killed
+
+    monkeypatch.setattr(Run, "save_checkpoint", die)
+    with pytest.raises(Killed):
+        train.main(["--resume", str(run.folder)])
+    monkeypatch.undo()
+    assert not run.metrics_file.exists()  # which would tell of a checkpoint
+    assert run_train("--resume", tmp_path / "run").returncode == 0
+    assert Run.open(tmp_path / "run").checkpoint.read_bytes() == (finished[0] / "checkpoint.npz").read_bytes()
+    run.checkpoint.unlink()  # and where there was one, it is not begun again in silence
+    assert "has no checkpoint.npz" in refused(train.main, ["--resume", tmp_path / "run"])
 
 
 def test_a_kill_within_an_epoch_loses_no_more_than_what_came_after_the_last_checkpoint(finished, tmp_path, monkeypatch):
