@@ -18,10 +18,10 @@ def job_of(count, *arguments, **options):
     return subprocess.Popen(command, start_new_session=True, **pipes, **options)
 
 
-def end_of(process, seconds=LIMIT):
+def end_of(process):
     """What a job has left and said; one that hangs is killed and fails."""
     try:
-        out, err = process.communicate(timeout=seconds)
+        out, err = process.communicate(timeout=LIMIT)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
     finally:
         process.kill()  # with mpiexec go all whom it has started

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 def run(script, *arguments):
     return subprocess.run(
-        [sys.executable, FOLDER / f"{script}.py", *map(str, arguments)], capture_output=True, text=True, timeout=120
+        [sys.executable, FOLDER / f"{script}.py", *map(str, arguments)], capture_output=True, text=True, timeout=300
     )
 
 

@@ -15,7 +15,7 @@ from npvae.data.datasets import FILES, load
 from npvae.data.idx import read_idx, write_idx
 from npvae.runs import Run, load_data
 from npvae.training import Diverged, Training
-from tests.conftest import SMALL, command, run_train
+from tests.conftest import SMALL, command, heeding, run_train
 
 VARIANTS = {
     "sgd": {"optimizer": "sgd"},
@@ -174,9 +174,8 @@ def undisturbed(data_dir, tmp_path_factory):
 )
 def test_resume_is_bit_exact_after_a_signal(number, code, undisturbed, tmp_path):
     (options, checkpoint), folder = undisturbed, tmp_path / "stopped"
-    with subprocess.Popen(
-        command(*options, "--out", folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command(*options, "--out", folder), **pipes, preexec_fn=heeding) as process:
         while not process.stdout.readline().startswith("epoch 1/6"):
             assert process.poll() is None
         process.send_signal(number)

@@ -20,8 +20,8 @@ from matplotlib.image import imread
 from npvae import evaluate, plot, summary, sweep
 from npvae.runs import Run
 from npvae.sweep import Plan
-from tests.conftest import SMALL, run_train
-from tests.jobs import MPIEXEC, end_of, job_of, processes_of, together
+from tests.conftest import SMALL, heeding, run_train
+from tests.jobs import LIMIT, MPIEXEC, end_of, job_of, processes_of, together
 
 needs_mpi = pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec: python -m pip install mpi4py mpich")
 TERMS = ("loss", "reconstruction", "kl")
@@ -284,13 +284,13 @@ def test_a_run_that_another_process_trains_is_waited_for_until_a_stop(swept):
             waiting = pool.submit(sweep.carry_out, *task)
             time.sleep(0.5)
             assert not waiting.done()
-        assert waiting.result(timeout=10) == ("", 0)
+        assert waiting.result(timeout=LIMIT) == ("", 0)
         with run.lock():
             waiting = pool.submit(sweep.carry_out, *task)
             time.sleep(0.5)
             assert not waiting.done()
             stop.set()
-            waiting.result(timeout=10)
+            waiting.result(timeout=LIMIT)
 
 
 @pytest.fixture(scope="module")
@@ -323,10 +323,10 @@ def test_a_sweep_goes_on_bit_for_bit_after_a_signal(number, code, undisturbed, t
     (options, checkpoints), folder = undisturbed, tmp_path / "sweep"
     arguments = command(*options, "--seeds", 0, 1, "--out", folder)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(arguments, **pipes) as process:
+    with subprocess.Popen(arguments, **pipes, preexec_fn=heeding) as process:
         wait_for(folder / "seed-0" / "metrics.csv", process)
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=LIMIT)
     assert (process.returncode, err) == (code, "")
     if number != signal.SIGKILL:
         name = signal.Signals(number).name
@@ -382,7 +382,7 @@ def test_a_signal_to_whichever_process_stops_and_saves_all_runs(to, undisturbed,
     process = begun(options, folder)
     target = process.pid if to == "mpiexec" else processes_of(process)[0 if to == "the first" else 2]
     os.kill(target, signal.SIGTERM)
-    done = end_of(process, seconds=10)
+    done = end_of(process)
     assert (done.returncode, done.stderr) == (143, "")
     assert done.stdout.count("stopped by SIGTERM; ") == 1
     assert f"go on with: python -m npvae.sweep --resume {folder}" in done.stdout
@@ -398,7 +398,7 @@ def test_a_killed_process_ends_the_job_and_the_sweep_goes_on_bit_for_bit(victim,
     (options, checkpoints), folder = undisturbed, tmp_path / "sweep"
     process = begun(options, folder)
     os.kill(processes_of(process)[victim], signal.SIGKILL)
-    assert end_of(process, seconds=10).returncode != 0
+    assert end_of(process).returncode != 0
     assert together(3, "-m", "npvae.sweep", "--resume", folder).returncode == 0  # at once
     require_same(folder, checkpoints)
 
