@@ -7,22 +7,24 @@ changes, so that an interrupted race goes on where it was, bit for bit; the tabl
 import dataclasses
 import json
 import math
+import re
 import time
 from dataclasses import dataclass
 
 import numpy as np
 from mcem import EVALUATIONS, UPDATES, chains, learn, move
 from processes import in_processes
-from tables import RUNS, update_table
+from tables import RUNS, read_table, update_table
 from wake_sleep import dream, sleep, wake
 
 from npvae import VAE
-from npvae.commands import OneLineParser, positive, say
+from npvae.commands import OneLineParser, UserError, positive, say
 from npvae.data.datasets import load
 from npvae.data.pixels import batch
 from npvae.evaluate import loss_terms
 from npvae.files import replacing
 from npvae.optimizers import OPTIMIZERS
+from npvae.runs import read_arrays, restore
 
 BATCH = 100  # M, and L = 1: section 5
 ADAGRAD_RATES = (0.01, 0.02, 0.1)  # the best on the training set after the first steps: section 5
@@ -36,6 +38,7 @@ STARTS = {"paper": 0.1, "code": 0.01}  # standard deviations: N(0, 0.01) of sect
 STANDING = {"aevb": 100, "wake-sleep": 100, "mcem": UPDATES}
 MEASURED = 10_000  # training examples on which the bound is measured, and as many test examples
 CHECKPOINT_EVERY = 60  # seconds
+MEMBERS = re.compile(r"[\w.]+")  # names in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,26 @@ class Race:
             np.savez(file, learning_rate=self.learning_rate, **texts, **self.arrays)
 
     def load(self, path):
-        with np.load(path) as saved:
-            for name, array in self.arrays.items():
-                array[...] = saved[name]
-            self.learning_rate = saved["learning_rate"].item()
-            self.rng.bit_generator.state = json.loads(saved["rng"].item())
-            self.rows = json.loads(saved["rows"].item())
+        saved = read_checkpoint(path)
+        for name, array in self.arrays.items():
+            restore(array, saved, name, path)
+        self.learning_rate, self.rows = saved["learning_rate"], saved["rows"]
+        self.rng.bit_generator.state = saved["rng"]
+
+
+def read_checkpoint(path):
+    """What `Race.save` wrote, a dict; a UserError where that is not what is there."""
+    try:
+        saved = read_arrays(path, MEMBERS)
+        saved |= {name: json.loads(saved[name].item()) for name in ("rng", "rows")}
+        saved["learning_rate"] = saved["learning_rate"].item()
+        np.random.default_rng(0).bit_generator.state = saved["rng"]
+        return saved
+    except Exception as error:  # a damaged zip file raises whatever its damaged bytes lead to
+        if isinstance(error, OSError) and error.filename:
+            raise
+        found = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path} is broken ({found}): remove it, and that racer begins anew") from error
 
 
 def start(vae, name, rng):
@@ -231,10 +248,7 @@ def compete(racer, marks, measure):
 
 def rows_of(racer):
     """What a racer's checkpoint has measured so far; none where there is no checkpoint."""
-    if not racer.checkpoint.exists():
-        return []
-    with np.load(racer.checkpoint) as saved:
-        return json.loads(saved["rows"].item())
+    return read_checkpoint(racer.checkpoint)["rows"] if racer.checkpoint.exists() else []
 
 
 def load_race(racer, images):
@@ -259,15 +273,18 @@ def race_for(program, description, racers, marks, examples, measure, table, argu
     for part in options.racers:
         if not any(is_called(racer, [part]) for racer in racers):
             parser.error(f"no racer is called {part}, as {racers[0].name} is")
-    if not options.examples >= marks[0]:
-        parser.error(f"--examples {options.examples:g}: expected {marks[0]:,} or more, where the first is measured")
+    if not marks[0] <= options.examples <= marks[-1]:
+        between = f"{marks[0]:,} to {marks[-1]:,}, where the first and the last is measured"
+        parser.error(f"--examples {options.examples:g}: expected {between}")
     marks = [mark for mark in marks if mark <= options.examples]
     chosen = [racer for racer in racers if not options.racers or is_called(racer, options.racers)]
     for dataset in {racer.dataset for racer in chosen}:
         load(dataset)  # where one is missing, that is said now and not after hours
     key = [*(field.name for field in dataclasses.fields(Racer)), "examples"]
+    # so is a checkpoint or a table that is broken
+    update_table(table, [row for racer in racers for row in rows_of(racer)], key)
     for (racer, *_), rows in in_processes(compete, [(racer, marks, measure) for racer in chosen], options.jobs):
         last = rows[-1]
         say(f"{racer.name}: {last['train']} train, {last['test']} test after {last['minutes']} minutes")
         update_table(table, rows, key)
-    return update_table(table, [row for racer in racers for row in rows_of(racer)], key)
+    return read_table(table)

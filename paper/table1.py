@@ -7,7 +7,6 @@ was interrupted goes on. The schedule is not that of the paper (3,280 epochs wit
 import contextlib
 import json
 import os
-import shutil
 import sys
 
 from processes import in_processes
@@ -15,9 +14,11 @@ from tables import FOLDER, RUNS, of, read_table, update_table
 
 from npvae import evaluate, train
 from npvae.commands import OneLineParser, UserError, command, positive, say
+from npvae.files import read_text, replacing
 
 PROGRAM = "python paper/table1.py"
 TABLE = FOLDER / "table1.csv"
+KEY = ("model", "epochs", "seed", "samples", "noise_seed")
 SETUP = "--dataset mnist --binarize dynamic --hidden 200 200 --latent 50 --batch-size 100"
 MODELS = {  # how each is trained: on the bounds of the table, by gradients of less variance than its authors'
     "vae-1": "--objective stl",
@@ -52,6 +53,20 @@ def run(main, *arguments):
         raise UserError(f"stopped with {code}: {' '.join(map(str, arguments))}")
 
 
+def evaluated(folder, samples, noise):
+    """What `npvae.evaluate` says of a run with these samples of z, a dict; it is kept, and not computed again."""
+    kept = folder / f"evaluation-{noise}.json"
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # there is none yet, or it is broken
+        result = json.loads(read_text(kept))
+        if result["importance_samples"] == samples:
+            return result
+    run(evaluate.main, folder, "--importance-samples", samples, "--noise-seed", noise)
+    text = read_text(folder / "evaluation.json")
+    with replacing(kept) as file:
+        file.write(text.encode())
+    return json.loads(text)
+
+
 def measured(model, seed, epochs, samples):
     """Train a model, or go on, and evaluate it with each noise: its rows of the table."""
     folder = RUNS / f"{model}-{epochs}-{seed}"
@@ -62,11 +77,7 @@ def measured(model, seed, epochs, samples):
     minutes = read_table(folder / "metrics.csv")[-1]["seconds"] / 60
     rows = []
     for noise in NOISES:
-        kept = folder / f"evaluation-{noise}.json"
-        if not kept.exists() or json.loads(kept.read_text(encoding="utf-8"))["importance_samples"] != samples:
-            run(evaluate.main, folder, "--importance-samples", samples, "--noise-seed", noise)
-            shutil.copy(folder / "evaluation.json", kept)
-        result = json.loads(kept.read_text(encoding="utf-8"))
+        result = evaluated(folder, samples, noise)
         nll = result["negative_log_likelihood"]
         row = {"model": model, "seed": seed, "epochs": epochs, "samples": samples, "noise_seed": noise}
         row |= {"minutes": round(minutes), "elbo_loss": round(result["elbo_loss"]["mean"], 2)}
@@ -109,10 +120,11 @@ def main(arguments=None):
     tasks = [
         (model, seed, options.epochs, options.samples) for seed in options.seeds for model in options.models or MODELS
     ]
+    update_table(TABLE, [], KEY)  # where it is broken, that is said now and not after hours
     for _, rows in in_processes(measured, tasks, options.jobs):
         for row in rows:
             say(", ".join(f"{name} {value}" for name, value in row.items()))
-        update_table(TABLE, rows, ("model", "epochs", "seed", "samples", "noise_seed"))
+        update_table(TABLE, rows, KEY)
     print(*compare(read_table(TABLE)), sep="\n")
     return 0
 

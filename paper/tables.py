@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npvae.files import replacing
+from npvae.commands import UserError
+from npvae.files import read_text, replacing
 
 FOLDER = Path(__file__).parent
 RUNS = FOLDER / "runs"  # checkpoints, which git ignores
@@ -15,9 +16,15 @@ NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep", "mcem": "Monte Carlo EM"}  
 
 
 def read_table(path):
-    """The rows of a table, a list of dicts whose values are numbers where they can be."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return [{name: number_or_text(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    """The rows of a table, a list of dicts whose values are numbers where they can be; a UserError where it is none."""
+    try:
+        header, *rows = csv.reader(io.StringIO(read_text(path), newline=""))
+        for i, row in enumerate(rows, 2):
+            if len(row) != len(header):
+                raise ValueError(f"line {i} has {len(row)} values, expected {len(header)}")
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path} is broken: {error}") from error
+    return [dict(zip(header, map(number_or_text, row), strict=True)) for row in rows]
 
 
 def number_or_text(value):
@@ -30,13 +37,21 @@ def number_or_text(value):
 
 
 def update_table(path, rows, key):
-    """Put rows, a list of dicts, into a table in place of those that agree with one of them in the columns `key`."""
+    """Put rows, a list of dicts, into a table in place of those that agree with one of them in the columns `key`.
+
+    Returns all of its rows, sorted; a table with other columns, or with text for numbers of the key, is a UserError.
+    """
 
     def identity(row):
         return tuple(row[name] for name in key)
 
     old = read_table(path) if path.exists() else []
-    table = sorted({identity(row): row for row in old + rows}.values(), key=identity)
+    try:
+        table = sorted({identity(row): row for row in old + rows}.values(), key=identity)
+        if any(row.keys() != table[0].keys() for row in table):
+            raise ValueError("rows of different columns")
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is broken, or of another version: {error!r}") from error
     if table:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, table[0])

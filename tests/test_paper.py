@@ -5,13 +5,20 @@ The checks of the second kind are functions, so that a test can inject a mistake
 
 import argparse
 import itertools
+import json
+import os
+import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from npvae import VAE
+from npvae.commands import UserError
 from npvae.config import Config
 from npvae.data.pixels import batch
 from npvae.derivatives import complex_step_gradient
@@ -20,7 +27,8 @@ from npvae.gradcheck import small_problem
 from npvae.layers import ACTIVATIONS
 from npvae.objectives import log_mean_exp
 from npvae.options import add_settings, given_settings
-from tests.conftest import joint_on_a_line
+from tests.conftest import heeding, joint_on_a_line
+from tests.jobs import LIMIT
 from tests.test_oracles import random_ppca
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "paper"))
@@ -643,3 +651,161 @@ def test_the_schedule_of_table1_is_one_that_npvae_takes():
         config = Config(**given_settings(parser.parse_args(table1.settings("iwae-5", 1, epochs))))
         assert (config.epochs, config.seed, config.samples) == (epochs, 1, 5)
         assert config.learning_rate_after(epochs - 1) == 1e-4
+
+
+# what is broken, and what is stopped
+
+
+def without(name):
+    """A checkpoint from which something is missing."""
+
+    def damage(data, path):
+        np.savez(path, **{key: array for key, array in np.load(path).items() if key != name})
+        return path.read_bytes()
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data, path: b"",
+        lambda data, path: b"text",
+        lambda data, path: data[: len(data) // 2],
+        lambda data, path: data.replace(*(text.encode("utf-32-le") for text in ("PCG64", "PCX64"))),  # a wrong checksum
+        without("rng"),
+        without("rows"),
+        without("learning_rate"),
+    ],
+)
+def test_a_broken_checkpoint_of_any_racer_is_told_before_the_race(damage, images, tmp_path, monkeypatch, refused):
+    monkeypatch.setattr(race, "RUNS", tmp_path)
+    monkeypatch.setattr(race, "load", lambda name: None)
+    monkeypatch.setattr(figure2, "TABLE", tmp_path / "table.csv")
+    path = figure2.RACERS[-1].checkpoint
+    small_race("aevb", images).save(path)
+    before = path.read_bytes()
+    path.write_bytes(damage(before, path))
+    assert path.read_bytes() != before
+    message = refused(figure2.main, [figure2.RACERS[0].name])
+    assert f"{path} is broken" in message
+    assert "remove it, and that racer begins anew" in message
+
+
+def test_a_checkpoint_of_another_model_is_not_taken(images, tmp_path):
+    small_race("aevb", images, hidden=9).save(tmp_path / "race.npz")
+    with pytest.raises(UserError, match=r"race.npz holds parameters as float32 \(\d+,\), expected"):
+        small_race("aevb", images).load(tmp_path / "race.npz")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (r",[\d.]+\r\n$", "", "line 3 has 3 values, expected 4"),
+        (r"^", "<<<<<<< HEAD\r\n", "line 2 has 4 values, expected 1"),
+        (r"(?s).*", "", "is broken"),
+        (r"model", "what", "KeyError"),
+        (r"epochs", "epoch", "rows of different columns"),
+        (r"a,1", "a,one", "TypeError"),
+        (r"b", "\x96", "can't decode byte 0x96"),
+    ],
+)
+def test_a_broken_table_is_told_and_left_as_it_is(old, new, says, tmp_path):
+    path = tmp_path / "table.csv"
+    rows = [{"model": model, "seed": 1, "epochs": 2, "nll": 86.5} for model in ("a", "b")]
+    update_table(path, rows, ("model", "seed"))
+    broken = re.sub(old, new, path.read_bytes().decode(), count=1).encode("latin-1")
+    path.write_bytes(broken)
+    with pytest.raises(UserError, match=re.escape(str(path))) as error:
+        update_table(path, rows[:1], ("model", "seed"))
+    assert says in str(error.value)
+    assert path.read_bytes() == broken
+
+
+@pytest.mark.parametrize("found", [None, "", "{", "[]", "{}", '{"importance_samples": 5}'])
+def test_an_evaluation_is_kept_and_done_again_where_it_is_not_whole(found, tmp_path, monkeypatch):
+    ran, kept = [], tmp_path / "evaluation-1.json"
+    if found is not None:
+        kept.write_text(found)
+
+    def run(main, *arguments):
+        ran.append(arguments)
+        (tmp_path / "evaluation.json").write_text(json.dumps({"importance_samples": 50}))
+
+    monkeypatch.setattr(table1, "run", run)
+    for _ in range(2):
+        assert table1.evaluated(tmp_path, 50, 1) == {"importance_samples": 50}
+    assert ran == [(tmp_path, "--importance-samples", 50, "--noise-seed", 1)]
+
+
+SIDE_BY_SIDE = """
+import os, sys, time
+from pathlib import Path
+from npvae.commands import StopRequest, UserError, command
+from processes import in_processes
+
+def task(number, fails):
+    with StopRequest() as stop:
+        Path(f"{number}.begun").touch()
+        while not stop.signal:
+            time.sleep(0.01)
+            if fails and Path("0.begun").exists():
+                raise UserError("no room")
+        time.sleep(0.5)  # for a second signal, which would act at once
+    Path(f"{number}.saved").touch()
+
+@command("program")
+def main(failing):
+    for _ in in_processes(task, [(number, str(number) in failing) for number in range(5)], 2):
+        pass
+    return 0
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+
+def side_by_side(folder, *failing):
+    """A program that does five tasks, two at a time, each until it is stopped; it is doing the first two."""
+    (folder / "program.py").write_text(SIDE_BY_SIDE)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(FOLDER), str(FOLDER.parent)])}
+    process = subprocess.Popen(
+        [sys.executable, "program.py", *failing],
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heeding,
+    )
+    while len(list(folder.glob("*.begun"))) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    return process
+
+
+@posix
+@pytest.mark.parametrize(
+    ("number", "code", "says"), [(signal.SIGINT, 130, "program: interrupted\n"), (signal.SIGTERM, 143, "")]
+)
+def test_a_signal_to_all_programs_stops_each_task_once_and_no_other_begins(number, code, says, tmp_path):
+    process = side_by_side(tmp_path)
+    os.killpg(process.pid, number)
+    assert (process.communicate(timeout=LIMIT)[1], process.returncode) == (says, code)
+    assert sorted(path.name for path in tmp_path.glob("[0-9]*")) == ["0.begun", "0.saved", "1.begun", "1.saved"]
+
+
+@posix
+def test_a_task_that_fails_stops_the_other_once_and_no_other_begins(tmp_path):
+    process = side_by_side(tmp_path, "1")
+    assert (process.communicate(timeout=LIMIT)[1], process.returncode) == ("program: no room\n", 2)
+    assert sorted(path.name for path in tmp_path.glob("[0-9]*")) == ["0.begun", "0.saved", "1.begun"]
+
+
+@posix
+def test_tasks_end_with_a_program_that_is_killed(tmp_path):
+    process = side_by_side(tmp_path)
+    process.kill()
+    process.communicate(timeout=LIMIT)  # returns when nobody is left who could write to stderr
+    assert not list(tmp_path.glob("*.saved"))
