@@ -74,8 +74,8 @@ def command(program):
         @functools.wraps(main)
         def wrapped(arguments=None):
             _provide_streams()
-            handlers = dict.fromkeys(STOPS, _exit) | {signal.SIGINT: signal.default_int_handler}
-            before = handle_signals(handlers)  # by an exception, so that temporary files are removed
+            handlers = dict.fromkeys(STOPS, exit_on_signal) | {signal.SIGINT: signal.default_int_handler}
+            before = handle_signals(handlers)
             try:
                 code = main(arguments)
                 sys.stdout.flush()  # here, where a full disk is told as any other
@@ -138,7 +138,8 @@ def handle_signals(handlers):
     return {number: signal.signal(number, handler) for number, handler in heeded.items()}
 
 
-def _exit(number, frame):
+def exit_on_signal(number, frame):
+    """The handler of a signal that ends a program by an exception, so that it tidies up."""
     sys.exit(128 + number)
 
 

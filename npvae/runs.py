@@ -191,13 +191,10 @@ class Run:
     def load_checkpoint(self):
         """Read what `save_checkpoint` wrote, under the same settings."""
         try:
-            state = read_arrays(self.checkpoint, MEMBERS)
+            with whole(self.checkpoint):
+                state = read_arrays(self.checkpoint, MEMBERS)
         except FileNotFoundError as error:
             raise UserError(f"{self.folder} has no checkpoint.npz: the run stopped before it saved one") from error
-        except Exception as error:  # a damaged zip file raises whatever its damaged bytes lead to
-            if isinstance(error, OSError) and error.filename:
-                raise
-            raise UserError(f"{self.checkpoint} is broken ({type(error).__name__}: {error})") from error
         if "losses" in state and "settings" not in state:
             raise UserError(f"{self.checkpoint} is broken: it has no 'settings'")
         self.require_same_settings(str(state.pop("settings", "{}")))  # an older version has none
@@ -276,6 +273,17 @@ def write_arrays(file, arrays):
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+@contextlib.contextmanager
+def whole(path, advice=""):
+    """While entered, what goes wrong is a UserError that the file at `path` is broken, unless it cannot be opened."""
+    try:
+        yield
+    except Exception as error:  # a damaged zip file raises whatever its damaged bytes lead to
+        if isinstance(error, OSError) and error.filename:
+            raise
+        raise UserError(f"{path} is broken ({type(error).__name__}: {error}){advice}") from error
 
 
 def read_arrays(path, members=re.compile(r"\w+")):

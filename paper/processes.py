@@ -8,6 +8,8 @@ import signal
 import threading
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 
+from npvae.commands import exit_on_signal
+
 
 def in_processes(function, tasks, jobs):
     """Call a function with each of these tuples of arguments, `jobs` at a time; yields (task, result) as they end.
@@ -54,14 +56,10 @@ def end_with_parent():
 
 def call(function, task):
     """Call a function, which SIGTERM stops by an exception, so that it tidies up, unless it heeds that itself."""
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, exit_on_signal)
     try:
         if call.stopping.is_set():  # by a signal that came too early
             raise SystemExit
         return function(*task)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def stop(number, frame):
-    raise SystemExit(128 + number)

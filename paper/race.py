@@ -18,13 +18,13 @@ from tables import RUNS, read_table, update_table
 from wake_sleep import dream, sleep, wake
 
 from npvae import VAE
-from npvae.commands import OneLineParser, UserError, positive, say
+from npvae.commands import OneLineParser, positive, say
 from npvae.data.datasets import load
 from npvae.data.pixels import batch
 from npvae.evaluate import loss_terms
 from npvae.files import replacing
 from npvae.optimizers import OPTIMIZERS
-from npvae.runs import read_arrays, restore
+from npvae.runs import read_arrays, restore, whole
 
 BATCH = 100  # M, and L = 1: section 5
 ADAGRAD_RATES = (0.01, 0.02, 0.1)  # the best on the training set after the first steps: section 5
@@ -119,23 +119,16 @@ class Race:
         saved = read_checkpoint(path)
         for name, array in self.arrays.items():
             restore(array, saved, name, path)
-        self.learning_rate, self.rows = saved["learning_rate"], saved["rows"]
-        self.rng.bit_generator.state = saved["rng"]
+        self.rng, self.rows, self.learning_rate = (saved[name] for name in ("rng", "rows", "learning_rate"))
 
 
 def read_checkpoint(path):
     """What `Race.save` wrote, a dict; a UserError where that is not what is there."""
-    try:
-        saved = read_arrays(path, MEMBERS)
-        saved |= {name: json.loads(saved[name].item()) for name in ("rng", "rows")}
-        saved["learning_rate"] = saved["learning_rate"].item()
-        np.random.default_rng(0).bit_generator.state = saved["rng"]
-        return saved
-    except Exception as error:  # a damaged zip file raises whatever its damaged bytes lead to
-        if isinstance(error, OSError) and error.filename:
-            raise
-        found = f"{type(error).__name__}: {error}"
-        raise UserError(f"{path} is broken ({found}): remove it, and that racer begins anew") from error
+    with whole(path, ": remove it, and that racer begins anew"):
+        saved, rng = read_arrays(path, MEMBERS), np.random.default_rng()
+        rng.bit_generator.state = json.loads(saved["rng"].item())
+        rows, learning_rate = json.loads(saved["rows"].item()), saved["learning_rate"].item()
+        return saved | {"rng": rng, "rows": rows, "learning_rate": learning_rate}
 
 
 def start(vae, name, rng):
@@ -278,10 +271,10 @@ def race_for(program, description, racers, marks, examples, measure, table, argu
         parser.error(f"--examples {options.examples:g}: expected {between}")
     marks = [mark for mark in marks if mark <= options.examples]
     chosen = [racer for racer in racers if not options.racers or is_called(racer, options.racers)]
-    for dataset in {racer.dataset for racer in chosen}:
-        load(dataset)  # where one is missing, that is said now and not after hours
     key = [*(field.name for field in dataclasses.fields(Racer)), "examples"]
-    # so is a checkpoint or a table that is broken
+    # where data are missing, or a checkpoint or the table is broken, that is said now and not after hours
+    for dataset in {racer.dataset for racer in chosen}:
+        load(dataset)
     update_table(table, [row for racer in racers for row in rows_of(racer)], key)
     for (racer, *_), rows in in_processes(compete, [(racer, marks, measure) for racer in chosen], options.jobs):
         last = rows[-1]

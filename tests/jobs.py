@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
@@ -26,6 +27,13 @@ def end_of(process):
     finally:
         process.kill()  # with mpiexec go all whom it has started
         process.wait()
+
+
+def wait_for(path, process):
+    """Wait until a process has made a file."""
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
 
 
 def processes_of(process):

@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from npvae.layers import ACTIVATIONS
 from npvae.objectives import log_mean_exp
 from npvae.options import add_settings, given_settings
 from tests.conftest import heeding, joint_on_a_line
-from tests.jobs import LIMIT
+from tests.jobs import LIMIT, wait_for
 from tests.test_oracles import random_ppca
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "paper"))
@@ -779,9 +778,8 @@ def side_by_side(folder, *failing):
         start_new_session=True,
         preexec_fn=heeding,
     )
-    while len(list(folder.glob("*.begun"))) < 2:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    for number in (0, 1):
+        wait_for(folder / f"{number}.begun", process)
     return process
 
 

@@ -19,7 +19,7 @@ from npvae import parallel, train
 from npvae.parallel import HYDRA, OPEN_MPI, SLURM, Job, Team, job, limit_threads
 from npvae.runs import Run
 from tests.conftest import SMALL, run_train
-from tests.jobs import LIMIT, MPIEXEC, end_of, job_of, processes_of, together
+from tests.jobs import LIMIT, MPIEXEC, end_of, job_of, processes_of, together, wait_for
 from tests.parallel_variants import EPOCHS, VARIANTS
 
 needs_mpi = pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec: python -m pip install mpi4py mpich")
@@ -316,9 +316,8 @@ def test_tasks_are_done_once_each_by_all_but_the_first():
 def test_a_signal_to_one_process_ends_the_tasks_of_all_and_begins_no_more(rank, tmp_path):
     """The first passes on what came to it; what came to another it is told of by that one's result."""
     process = hand_out(stay=True, first="stop.signal = stop.signal or result[2]", folder=tmp_path)
-    while len(os.listdir(tmp_path)) < 2:
-        assert process.poll() is None
-        time.sleep(0.1)
+    for each in ("1", "2"):
+        wait_for(tmp_path / each, process)
     os.kill(processes_of(process)[rank], signal.SIGTERM)
     done = end_of(process)
     assert (done.returncode, done.stderr) == (0, "")

@@ -21,7 +21,7 @@ from npvae import evaluate, plot, summary, sweep
 from npvae.runs import Run
 from npvae.sweep import Plan
 from tests.conftest import SMALL, heeding, run_train
-from tests.jobs import LIMIT, MPIEXEC, end_of, job_of, processes_of, together
+from tests.jobs import LIMIT, MPIEXEC, end_of, job_of, processes_of, together, wait_for
 
 needs_mpi = pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec: python -m pip install mpi4py mpich")
 TERMS = ("loss", "reconstruction", "kl")
@@ -300,13 +300,6 @@ def undisturbed(few_digits, tmp_path_factory):
     options = ("--dataset", few_digits, *SMALL, "--epochs", 15, "--batch-size", 7)
     assert run_sweep(*options, "--seeds", 0, 1, "--out", folder / "sweep").returncode == 0
     return options, [(folder / "sweep" / f"seed-{seed}" / "checkpoint.npz").read_bytes() for seed in (0, 1)]
-
-
-def wait_for(path, process):
-    """Wait until a sweep that has been started has made a file."""
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
 
 
 def require_same(folder, checkpoints):
